@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# They need python3 (3.10 to 3.13), a C++ compiler and make; nvcc is used where it is found.
+PYTHON ?= python3
+CUDA ?=
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu') CMakeLists.txt setup.py pyproject.toml
+
+.PHONY: demo test lint format build clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m experiments.demo
+
+test: $(VENV)/.installed lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu')
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu')
+
+# An incremental build in place, for work on the kernels.
+build: $(VENV)/.torch
+	$(BIN)/pip install -q setuptools cmake ninja pybind11
+	VMF_OPS_BUILD_DIR=build VMF_OPS_CUDA=$(CUDA) PATH=$(abspath $(BIN)):$$PATH $(BIN)/python setup.py -q build_ext --inplace
+
+$(VENV)/.torch:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install torch==2.13.0
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.torch $(SOURCES)
+	$(BIN)/pip install -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf build dist *.egg-info vmf_ops/_C*.so

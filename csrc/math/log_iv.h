@@ -1,0 +1,186 @@
+// log I_v(x), log(e^-x I_v(x)) and their derivatives in x, in one pass; v >= 0, x >= 0.
+//
+// Branches, with s = sqrt(v^2 + x^2); K terms give a truncation error below 0.1 eps:
+//   series   s <= 26 (float32: 12)   (x/2)^v / Gamma(v+1) * sum_k (x^2/4)^k / (k! (v+1)_k)           DLMF 10.25.2
+//   debye    above                   e^(s - v asinh(v/x)) / sqrt(2 pi s) * exp(sum_k d_k(v^2/s^2) s^-k)   DLMF 10.41.3
+// Each is split once more, where fewer terms do.
+//
+// The series has positive terms alone. The exponent of the Debye expansion is its logarithm taken term by term, with
+// half the coefficients of a form in v + 1/2. Measured worst backward error E, |err| / (eps (1 + |f| + |v df/dv| +
+// |x df/dx|)): see docs/accuracy.md.
+#pragma once
+
+#include "coefficients.h"
+#include "elementary.h"
+
+namespace vmf_ops {
+
+enum class Scaling { none, exponential };  // I_v(x), or e^-x I_v(x)
+
+template <class T>
+struct ValueAndSlope {
+  T value, slope;
+};
+
+namespace detail {
+
+// sqrt(v^2 + x^2) where neither square may overflow.
+template <class T>
+VMF_HD T hypotenuse(T v, T x) {
+  constexpr double huge = is_double<T> ? 0x1p500 : 0x1p60;
+  auto large = max(v, x) > T(huge);
+  T scale = select(large, T(1 / huge / huge), T(1));
+  T a = v * scale, b = x * scale;
+  return sqrt(fma(a, a, b * b)) * select(large, T(huge * huge), T(1));
+}
+
+// log((v + s)/x) = asinh(v/x). Its argument less 1 has no cancellation; a tiny x is scaled, so that v/x is finite.
+template <class T>
+VMF_HD T asinh_ratio(T v, T x, T s) {
+  constexpr int shift = is_double<T> ? 512 : 64;
+  constexpr double tiny = is_double<T> ? 0x1p-900 : 0x1p-96;
+  auto small = x < T(tiny);
+  T u = fma(v, v / (s + x), v) / (x * select(small, T(is_double<T> ? 0x1p512 : 0x1p64), T(1)));
+  return log1p(u) + select(small, T(shift * 0.6931471805599453), T(0));
+}
+
+// sum_{k=first}^{last} s^-(k-first) row_k(p^2) for the triangular tables.
+template <const auto& table, int k, int last, class T>
+VMF_HD T debye_sum(T p2, T inverse_s) {
+  T row = row_polynomial<table, k, 0, k>(p2);
+  if constexpr (k == last)
+    return row;
+  else
+    return fma(debye_sum<table, k + 1, last>(p2, inverse_s), inverse_s, row);
+}
+
+// P/Q = sum_{k>=0} t^k / (k! (v+1)_k) and D/P its logarithmic derivative in log t over t, by Horner without a division:
+// Q <- (1 + v/k) Q, P <- Q + t/k^2 P.
+template <class T>
+struct PowerSeries {
+  T numerator, derivative, first, denominator;
+};
+template <int terms, bool with_slope, class T>
+VMF_HD PowerSeries<T> power_series(T v, T t) {
+  T q = T(1), p = T(1), d = T(0);
+#ifndef __CUDA_ARCH__
+#pragma GCC unroll 64
+#else
+#pragma unroll
+#endif
+  for (int k = terms; k > 1; k--) {
+    T tk = t * T(1.0 / (double(k) * k));
+    if constexpr (with_slope) d = tk * (p + d);
+    q = fma(v * T(1.0 / k), q, q);
+    p = fma(tk, p, q);
+  }
+  // The term k = 1 is left out of the numerators: P = Q + t first, D = t derivative.
+  T first = p, derivative = p + d;
+  q = fma(v, q, q);
+  return {fma(t, p, q), derivative, first, q};
+}
+
+}  // namespace detail
+
+// What is known of an order once: a fixed order is prepared once for many x. By Stirling's formula about w = v + 3/2,
+//   (x/2)^v / Gamma(v+1) = exp(v log(x/(2w)) + offset),
+// which loses less than v log(x/2) - log Gamma(v+1), since x/2 and w are alike where that is largest.
+template <class T>
+struct PreparedOrder {
+  T v, half_over_w, offset;
+};
+template <class T>
+VMF_HD PreparedOrder<T> prepare_order(T v) {
+  T w = min(v, T(by_precision<T>(26, 12))) + T(1.5), inverse = T(1) / w;
+  T tail = detail::fitted<coefficients::log_gamma_tail, coefficients::log_gamma_tail_float, 16, 7>(inverse);
+  T offset = w - fma(T(0.5), log_normal(w), tail);
+  return {v, T(0.5) * inverse, select(v == T(0), T(0), offset)};
+}
+
+struct LogIv {
+  // Regions: 0, 1 the series, short and long; 2, 3 the Debye expansion, long and short.
+  static constexpr int regions = 4;
+
+  template <class T>
+  VMF_HD static T region(T v, T x) {
+    T s2 = fma(v, v, x * x);
+    T series = select(x <= T(by_precision<T>(7, 4)), T(0), T(1));
+    T debye = select(s2 < T(by_precision<T>(60. * 60, 30. * 30)), T(2), T(3));
+    return select(s2 <= T(by_precision<T>(26. * 26, 12. * 12)), series, debye);
+  }
+
+  template <int region, Scaling scaling, bool with_slope, class T>
+  VMF_HD static ValueAndSlope<T> in_region(PreparedOrder<T> order, T x) {
+    if constexpr (region < 2)
+      return series<int(by_precision<T>(region == 0 ? 20 : 41, region == 0 ? 11 : 19)), scaling, with_slope>(order, x);
+    else
+      return debye<int(by_precision<T>(region == 2 ? 16 : 10, region == 2 ? 6 : 4)), scaling, with_slope>(order.v, x);
+  }
+
+  // d/dx of e^-x I_v(x) from its value and the slope of its logarithm; one-sided at x = 0, where that is infinite.
+  template <class T>
+  VMF_HD static T ive_slope(T v, T x, T ive, T log_slope) {
+    T at_zero = select(v == T(0), T(-1), select(v < T(1), infinity<T>(), select(v == T(1), T(0.5), T(0))));
+    T slope = select((ive == T(0)) & (x > T(0)), T(0), ive * log_slope);
+    return select((x == T(0)) & (v >= T(0)), at_zero, slope);
+  }
+
+ private:
+  template <int terms, Scaling scaling, bool with_slope, class T>
+  VMF_HD static ValueAndSlope<T> series(PreparedOrder<T> order, T x) {
+    T v = order.v, t = T(0.25) * x * x;
+    auto f = detail::power_series<terms, with_slope>(v, t);
+    T log_sum, slope = T(0);
+    if constexpr (with_slope) slope = v / x + T(0.5) * x * f.derivative / f.numerator;
+    if constexpr (scaling == Scaling::exponential) {
+      // e^-x goes into the sum: log F - x would keep the rounding of a larger log F.
+      log_sum = log(exp(-x) * (f.numerator / f.denominator));
+      slope -= T(1);
+    } else {
+      log_sum = log1p(t * f.first / f.denominator);
+    }
+    // A tiny x is scaled, so that x/(2w) is a normal number.
+    auto small = x < T(is_double<T> ? 0x1p-900 : 0x1p-96);
+    T log_x = log_normal(x * select(small, T(is_double<T> ? 0x1p512 : 0x1p64), T(1)) * order.half_over_w) -
+              select(small, T((is_double<T> ? 512 : 64) * 0.6931471805599453), T(0));
+    T value = fma(v, log_x, log_sum + order.offset);
+    return finish<scaling>(v, x, value, slope);
+  }
+
+  template <int terms, Scaling scaling, bool with_slope, class T>
+  VMF_HD static ValueAndSlope<T> debye(T v, T x) {
+    T s = detail::hypotenuse(v, x);
+    T inverse_s = T(1) / s, p = v * inverse_s, p2 = p * p;
+    T excess = v * (v / (s + x));  // s - x
+    T head = scaling == Scaling::exponential ? excess : s;
+    T tail = fma(T(-0.5), log(T(6.283185307179586) * s),
+                 inverse_s * detail::debye_sum<coefficients::debye, 1, terms>(p2, inverse_s));
+    T value = fma(-v, detail::asinh_ratio(v, x, s), head) + tail;
+    T slope = T(0);
+    if constexpr (with_slope) {
+      T correction = fma(inverse_s, detail::debye_sum<coefficients::debye_slope, 1, terms>(p2, inverse_s), T(-0.5));
+      slope = head / x + x * inverse_s * inverse_s * correction;
+    }
+    return finish<scaling>(v, x, value, slope);
+  }
+
+  // The edges of the domain, one-sided limits in the slope; NaN outside.
+  template <Scaling scaling, class T>
+  VMF_HD static ValueAndSlope<T> finish(T v, T x, T value, T slope) {
+    auto inside = (v >= T(0)) & (x > T(0)) & (v < infinity<T>()) & (x < infinity<T>());
+    if (all(inside)) return {value, slope};
+    constexpr bool scaled = scaling == Scaling::exponential;
+    auto x_zero = x == T(0), v_zero = v == T(0), x_infinite = x == infinity<T>(), v_infinite = v == infinity<T>();
+    T origin = scaled ? T(-1) : T(0);
+    value = select(x_zero, select(v_zero, T(0), -infinity<T>()), value);
+    slope = select(x_zero, select(v_zero, origin, infinity<T>()), slope);
+    value = select(x_infinite, scaled ? -infinity<T>() : infinity<T>(), value);
+    slope = select(x_infinite, scaled ? T(0) : T(1), slope);
+    value = select(v_infinite, -infinity<T>(), value);
+    slope = select(v_infinite, infinity<T>(), slope);
+    auto outside = (v_infinite & x_infinite) | !((v >= T(0)) & (x >= T(0)));
+    return {select(outside, not_a_number<T>(), value), select(outside, not_a_number<T>(), slope)};
+  }
+};
+
+}  // namespace vmf_ops

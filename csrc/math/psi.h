@@ -1,0 +1,136 @@
+// psi(w) = (dw/dkappa)/(1-w^2), the gradient of a vMF draw's cosine in kappa: dz/dkappa = psi sqrt(dc)(sqrt(dc) mu - w
+// t). N = m-1, S = sqrt(N^2+4 kappa^2), A = A_m(kappa), d = 1-w, c = 1+w.
+//
+// implicit: w moves with its distribution function held (Figurnov, Mohamed, Mnih 2018), so that gradients of means are
+// unbiased.  psi = |int (cos f - A) (sin f/sin th)^(N-1) e^{kappa(cos f - w)} df| / sin th, over [0, th] or [th, pi].
+//   m = 3        closed: [g(kappa c) - e^{-kappa c} g(kappa d)] / (1 - e^{-2 kappa}), g(x) = (1 - e^-x)/x, for kappa >=
+//   1;
+//                below, the integral over t in [0, 1] of e^{-kappa c (1-t)} expm1(-2 kappa t)/expm1(-2 kappa), by Gauss
+//   other m      Gauss-Legendre on the side of th where cos f - A keeps its sign, cut off where the integrand has
+//   fallen
+//                by e^-27 (float32: e^-12); all in f - th and the half angle, where nothing cancels
+//   w -> +-1     (1 -+ A)/N, where d or c times kappa + N is below the error aimed at
+// pathwise ("rsvi"): the accepted proposal's own derivative, psi = 1/S (Davidson et al. 2018); not the whole gradient.
+//
+// Relative error measured against the integral by mpmath: see tests/test_sampling_gradients.py.
+#pragma once
+
+#include "psi_coefficients.h"
+#include "ratio.h"
+#include "sampling.h"
+
+namespace vmf_ops {
+
+// In float32, sqrt(N) times rounding is lost between the two terms of the exponent: longer shells go through double.
+VMF_HD constexpr bool psi_needs_double(int64_t m) { return m > 1024; }
+
+template <class T>
+VMF_HD T pathwise_psi(T n, T kappa) {
+  return T(1) / sqrt(fma(T(4) * kappa, kappa, n * n));
+}
+
+namespace detail {
+
+// sum_i weight_i f(node_i), unrolled so that device code sees constants.
+template <const auto& nodes, const auto& weights, int i, class T, class F>
+VMF_HD T gauss_sum(F&& f) {
+  if constexpr (i < 0)
+    return T(0);
+  else
+    return fma(T(weights[i]), f(T(nodes[i])), gauss_sum<nodes, weights, i - 1, T>(f));
+}
+
+template <class T>
+VMF_HD T exponential_mean(T x) {  // (1 - e^-x)/x
+  return select(x < T(std::numeric_limits<Scalar<T>>::min()), T(1), -expm1(-x) / x);
+}
+
+template <class T>
+VMF_HD T sphere_psi(T kappa, Cosine<T> cosine) {
+  T kc = kappa * cosine.c, kd = kappa * cosine.d, whole = expm1(T(-2) * kappa);
+  T psi = (exp(-kc) * exponential_mean(kd) - exponential_mean(kc)) / whole;
+  auto flat = kappa < T(1);
+  if (any(flat)) {
+    auto uniform = kappa < T(std::numeric_limits<Scalar<T>>::min());
+    auto integrand = [&](T t) { return exp(kc * (t - T(1))) * select(uniform, t, expm1(T(-2) * kappa * t) / whole); };
+    T integral;
+    if constexpr (is_double<T>)
+      integral = gauss_sum<coefficients::gauss_nodes_10, coefficients::gauss_weights_10, 9, T>(integrand);
+    else
+      integral = gauss_sum<coefficients::gauss_nodes_4, coefficients::gauss_weights_4, 3, T>(integrand);
+    psi = select(flat, integral, psi);
+  }
+  return psi;
+}
+
+// asin(s), s <= sqrt(1/2), from s and its cosine: a start of 1e-4, then the sine of what is left.
+template <class T>
+VMF_HD T arcsine(T s, T cosine) {
+  T start = s * polynomial<coefficients::arcsine_start, 0, 3>(s * s);
+  T rest = fma(s, cos(start), -(cosine * sin(start)));
+  return fma(rest * rest * rest, T(1. / 6), start + rest);
+}
+
+template <bool circle, class T>
+VMF_HD T quadrature_psi(T n, T kappa, Cosine<T> cosine) {
+  constexpr double lowest = std::numeric_limits<Scalar<T>>::epsilon();
+  const T cut = T(by_precision<T>(27, 12)), power = n - T(1);
+  auto [mean, mean_complement, slope_unused] = bessel_ratio(T(0.5) * n - T(0.5), kappa);
+  // The nearer pole serves as zero of the angle th <= pi/2; f = th + sign u, u >= 0.
+  T d = cosine.d, c = cosine.c;
+  auto front = d <= c, above = d <= mean_complement;
+  T near = min(d, c), far = max(d, c);
+  T k = select(front, kappa, -kappa), pole = select(front, mean_complement, T(1) + mean);
+  T sign = select(front, T(1), T(-1)) * select(above, T(-1), T(1));
+  T sine = sqrt(near * far), cosine_th = T(1) - near, cotangent = cosine_th / sine;
+  T th = T(2) * arcsine(sqrt(T(0.5) * near), sqrt(T(0.5) * far));
+  T room = select(sign < T(0), th, T(3.141592653589793) - th);
+  // log of the integrand's fall from th to f, and 1 - |cos f| measured from the pole.
+  struct Point {
+    T log_density, from_pole;
+  };
+  auto at = [&](T u) {
+    T sh = sin(T(0.5) * u), ch = cos(T(0.5) * u);
+    T change = T(-2) * sign * sh * fma(sine, ch, sign * cosine_th * sh);
+    T log_density = k * change;
+    if constexpr (!circle) {
+      T relative = T(2) * sh * fma(sign * cotangent, ch, -sh);
+      log_density = fma(power, log1p(max(relative, T(lowest - 1))), log_density);
+    }
+    T half = fma(sqrt(T(0.5) * near), ch, sign * sqrt(T(0.5) * far) * sh);
+    return Point{log_density, T(2) * half * half};
+  };
+  // The width: from slope and curvature at th, then twice corrected where the fall there is short of the cut.
+  T slope = max(-sign * fma(power, cotangent, -(k * sine)), T(0));
+  T curvature = power / (sine * sine) + max(k * cosine_th, T(0));
+  T width = min(T(2) * cut / (slope + sqrt(fma(slope, slope, T(2) * curvature * cut)) + T(1e-30)), room);
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; i++) {
+    T fall = max(-at(width).log_density, T(0.0625) * cut), ratio = cut / fall;
+    T widen = min(select(slope * width > T(0.5) * fall, ratio, sqrt(ratio)), T(4));
+    width = select(fall < cut, min(width * widen, room), width);
+  }
+  auto integrand = [&](T node) {
+    auto p = at(width * node);
+    return abs(pole - p.from_pole) * exp(p.log_density);
+  };
+  T sum;
+  if constexpr (is_double<T>)
+    sum = gauss_sum<coefficients::gauss_nodes_20, coefficients::gauss_weights_20, 19, T>(integrand);
+  else
+    sum = gauss_sum<coefficients::gauss_nodes_8, coefficients::gauss_weights_8, 7, T>(integrand);
+  T psi = sum * width / sine;
+  auto at_pole = near * (kappa + n) < T(by_precision<T>(1e-13, 1e-7));
+  return select(at_pole, pole / n, psi);
+}
+
+}  // namespace detail
+
+template <class T>
+VMF_HD T implicit_psi(int64_t m, T kappa, Cosine<T> cosine) {
+  if (m == 2) return detail::quadrature_psi<true>(T(1), kappa, cosine);
+  if (m == 3) return detail::sphere_psi(kappa, cosine);
+  return detail::quadrature_psi<false>(T(Scalar<T>(m - 1)), kappa, cosine);
+}
+
+}  // namespace vmf_ops

@@ -1,0 +1,61 @@
+// Written by scripts/derive_gradient.py; not edited by hand.
+#pragma once
+
+namespace vmf_ops::coefficients {
+
+inline constexpr double gauss_nodes_4[4] = {
+    0x1.1c6490c2719ecp-4,
+    0x1.51ee013116102p-2,
+    0x1.5708ff6774f7fp-1,
+    0x1.dc736de7b1cc2p-1,
+};
+
+inline constexpr double gauss_weights_4[4] = {
+    0x1.64340f7e7b666p-3,
+    0x1.4de5f840c24cdp-2,
+    0x1.4de5f840c24cdp-2,
+    0x1.64340f7e7b666p-3,
+};
+
+inline constexpr double gauss_nodes_8[8] = {
+    0x1.454e34f5339a0p-6, 0x1.a06d536d82f88p-4, 0x1.e5dad4f9af698p-3, 0x1.a214dac30e32fp-2,
+    0x1.2ef5929e78e68p-1, 0x1.86894ac19425ap-1, 0x1.cbf255924fa0fp-1, 0x1.f5d58e5856633p-1,
+};
+
+inline constexpr double gauss_weights_8[8] = {
+    0x1.9ea1d04ca03aep-5, 0x1.c76fb531d2b94p-4, 0x1.413c50a25560ep-3, 0x1.736360b19933dp-3,
+    0x1.736360b19933dp-3, 0x1.413c50a25560ep-3, 0x1.c76fb531d2b94p-4, 0x1.9ea1d04ca03aep-5,
+};
+
+inline constexpr double gauss_nodes_10[10] = {
+    0x1.ab83f3aa1a500p-7, 0x1.1459a858d3434p-4, 0x1.4848dbae43cd0p-3, 0x1.2219ffb7f4a92p-2, 0x1.b3c6be1db8762p-2,
+    0x1.261ca0f123c4fp-1, 0x1.6ef3002405ab7p-1, 0x1.adedc9146f0ccp-1, 0x1.dd74caf4e597ap-1, 0x1.f951f0315796cp-1,
+};
+
+inline constexpr double gauss_weights_10[10] = {
+    0x1.1115f8b62dc1fp-5, 0x1.32138c878efdep-4, 0x1.c0b059d00bc30p-4, 0x1.13baa7a559c01p-3, 0x1.2e9de7014d6eep-3,
+    0x1.2e9de7014d6eep-3, 0x1.13baa7a559c01p-3, 0x1.c0b059d00bc30p-4, 0x1.32138c878efdep-4, 0x1.1115f8b62dc1fp-5,
+};
+
+inline constexpr double gauss_nodes_20[20] = {
+    0x1.c252f9c718f80p-9, 0x1.2724584289610p-6, 0x1.677cdf4601370p-5, 0x1.497d0a840a464p-4, 0x1.03c191972b564p-3,
+    0x1.74ae580b1de4ap-3, 0x1.f4df47d810012p-3, 0x1.40a998754d69ep-2, 0x1.8b5fa725b5d10p-2, 0x1.d8d1840ce8f2ap-2,
+    0x1.13973df98b86bp-1, 0x1.3a502c6d25178p-1, 0x1.5fab33c5594b1p-1, 0x1.82c82e09fbffcp-1, 0x1.a2d469fd3886ep-1,
+    0x1.bf0f9b9a352a7p-1, 0x1.d6d05eaf7eb74p-1, 0x1.e988320b9fec9p-1, 0x1.f6c6dd3debb50p-1, 0x1.fe3dad0638e70p-1,
+};
+
+inline constexpr double gauss_weights_20[20] = {
+    0x1.209680274e74ep-7, 0x1.4c9b5ea53b638p-6, 0x1.00b467df7e461p-5, 0x1.5519fe196e247p-5, 0x1.a1817a317a834p-5,
+    0x1.e41ff31573b56p-5, 0x1.0db2c5db26e08p-4, 0x1.230348f34a542p-4, 0x1.31819b52c59a4p-4, 0x1.38d6c490a3380p-4,
+    0x1.38d6c490a3380p-4, 0x1.31819b52c59a4p-4, 0x1.230348f34a542p-4, 0x1.0db2c5db26e08p-4, 0x1.e41ff31573b56p-5,
+    0x1.a1817a317a834p-5, 0x1.5519fe196e247p-5, 0x1.00b467df7e461p-5, 0x1.4c9b5ea53b638p-6, 0x1.209680274e74ep-7,
+};
+
+inline constexpr double arcsine_start[4] = {
+    0x1.fffb3436a71a6p-1,
+    0x1.5a1249d094280p-3,
+    0x1.b5340f9738a00p-5,
+    0x1.a5897b4864800p-4,
+};
+
+}  // namespace vmf_ops::coefficients

@@ -1,0 +1,11 @@
+"""Every test that takes `device` runs on the CPU and on each kind of accelerator that is there."""
+
+import pytest
+import torch
+
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    return torch.device(request.param)

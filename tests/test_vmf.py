@@ -1,0 +1,374 @@
+"""The closed forms of vmf_ops.vmf: certified values, identities, limits, derivatives and transforms."""
+
+import csv
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vmf_ops
+from vmf_ops.vmf import (
+    log_density_at_mode,
+    log_sphere_area,
+    mean_length_slope,
+    vmf_concentration,
+    vmf_entropy,
+    vmf_kl_uniform,
+    vmf_log_normalizer,
+    vmf_mean_length,
+)
+
+DTYPES = [torch.float64, torch.float32]
+FUNCTIONS = [vmf_mean_length, vmf_log_normalizer, vmf_entropy, vmf_kl_uniform, log_density_at_mode]
+double = torch.float64
+
+
+def read_table():
+    with (Path(__file__).parent / "data" / "vmf.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: torch.tensor([float(row[name]) for row in rows], dtype=double) for name in rows[0]}
+
+
+TABLE = read_table()
+M, KAPPA = TABLE["m"].long(), TABLE["kappa"]
+M_LOG_M = TABLE["m"] * TABLE["m"].log()
+
+
+def derivative(function, x):
+    x = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+    return slope
+
+
+def worst(got, exact, scale, dtype, where=None):
+    """Largest |error| in units of eps times scale, where the exact value is a normal number of the dtype."""
+    error = (got.detach().double() - exact).abs() / (scale * torch.finfo(dtype).eps)
+    kept = exact.abs() > 2 * torch.finfo(dtype).tiny
+    assert not error[kept].isnan().any()
+    return error[kept if where is None else kept & where].max().item()
+
+
+# ---- Certified values (tests/data/vmf.csv, m 2 to 1e5, kappa 1e-8 to 1e8), in eps of the dtype ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kl_and_its_derivatives(dtype):
+    kappa, exact = KAPPA.to(dtype), TABLE["kl"]
+    value = vmf_kl_uniform(M, kappa)
+    assert value.dtype == dtype
+    assert worst(value, exact, exact, dtype) < 10  # log F is up to 14 times its difference with kappa A
+    slope = derivative(lambda k: vmf_kl_uniform(M, k), kappa)
+    assert worst(slope, TABLE["kl_slope"], TABLE["kl_slope"], dtype) < 16  # two power series of up to 70 terms each
+    # A' + kappa A'' changes sign; A'' is the derivative of a quotient of series by dual numbers, 60 eps at their border.
+    curvature = derivative(lambda k: derivative_of_kl(k), kappa)
+    scale = TABLE["slope"] + (TABLE["kl_curvature"] - TABLE["slope"]).abs()
+    assert worst(curvature, TABLE["kl_curvature"], scale, dtype) < 100
+
+
+def derivative_of_kl(kappa):
+    (slope,) = torch.autograd.grad(vmf_kl_uniform(M, kappa).sum(), kappa, create_graph=True)
+    return slope
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mean_length(dtype):
+    kappa = KAPPA.to(dtype)
+    exact = TABLE["mean_length"]
+    assert worst(vmf_mean_length(M, kappa), exact, exact, dtype) < 3  # a quotient of sums of positive terms
+    slope = derivative(lambda k: vmf_mean_length(M, k), kappa)
+    assert worst(slope, TABLE["slope"], TABLE["slope"], dtype) < 16
+    assert worst(mean_length_slope(M, kappa), TABLE["slope"], TABLE["slope"], dtype) < 16
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_entropy_has_no_error_of_size_kappa(dtype):
+    exact = TABLE["entropy"]
+    assert worst(vmf_entropy(M, KAPPA.to(dtype)), exact, 1 + exact.abs() + M_LOG_M, dtype) < 4
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_normalizer(dtype):
+    exact = TABLE["log_normalizer"]
+    scale = 1 + exact.abs() + KAPPA * TABLE["mean_length"] + M_LOG_M
+    assert worst(vmf_log_normalizer(M, KAPPA.to(dtype)), exact, scale, dtype) < 2
+    slope = derivative(lambda k: vmf_log_normalizer(M, k), KAPPA.to(dtype))
+    assert worst(slope, -TABLE["mean_length"], TABLE["mean_length"], dtype) < 3
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_density_at_mode_has_no_error_of_size_kappa(dtype):
+    area = torch.tensor([log_sphere_area(int(m)) for m in M], dtype=double)
+    exact = TABLE["log_peak"] - area
+    scale = 1 + TABLE["log_peak"] + M_LOG_M
+    assert worst(log_density_at_mode(M, KAPPA.to(dtype)), exact, scale, dtype) < 4
+    slope = derivative(lambda k: log_density_at_mode(M, k), KAPPA.to(dtype))
+    assert worst(slope, TABLE["complement"], TABLE["complement"], dtype) < 4
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_concentration_inverts_mean_length(dtype):
+    eps = torch.finfo(dtype).eps
+    kappa = KAPPA.to(dtype)
+    back = vmf_concentration(M, TABLE["mean_length"].to(dtype))
+    # The second term is what half an eps in the mean length moves kappa by.
+    condition = 1 + TABLE["mean_length"] / TABLE["kl_slope"]
+    assert worst(back, KAPPA, KAPPA * condition, dtype, where=TABLE["complement"] > 16 * eps) < 4
+    assert worst(vmf_concentration(M, vmf_mean_length(M, kappa)), KAPPA, KAPPA * condition, dtype,
+                 where=TABLE["complement"] > 16 * eps) < 8
+
+
+def test_concentration_converges_everywhere():
+    kappa = torch.logspace(-3, 5, 4001, dtype=double)
+    for m in (2, 2.5, 3, 4, 6, 10, 40, 1000, 100_000):
+        slope = kappa * mean_length_slope(m, kappa)
+        length = vmf_mean_length(m, kappa)
+        error = (vmf_concentration(m, length) / kappa - 1).abs() / (1 + length / slope)
+        assert error[1 - length > 1e-14].max() < 8 * torch.finfo(double).eps
+
+
+@pytest.mark.parametrize("isa", ["default", "avx2", "avx512"])
+def test_every_isa_holds_the_bounds(isa):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_vmf as t, torch\n"
+        "for d in t.DTYPES:\n"
+        "    for f in (t.test_kl_and_its_derivatives, t.test_mean_length, t.test_log_normalizer,\n"
+        "              t.test_concentration_inverts_mean_length): f(d)"
+    )
+    environment = os.environ | {"VMF_OPS_ISA": isa}
+    folder = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", code, folder], env=environment, capture_output=True, text=True)
+    lacking = isa not in vmf_ops.build_info()["isas_compiled"] or "this processor lacks it" in done.stderr
+    assert lacking or done.returncode == 0, done.stderr
+
+
+# ---- Against mpmath ----
+
+dimensions = st.one_of(st.integers(2, 12), st.integers(13, 600))
+log_kappas = st.floats(-6, 3.5)
+
+
+def exact_forms(m, kappa):
+    with mpmath.workdps(40 + int(2 * abs(math.log10(kappa)))):
+        v, x = mpmath.mpf(m) / 2 - 1, mpmath.mpf(kappa)
+        scale = mpmath.besseli(v, x)
+        length = mpmath.besseli(v + 1, x) / scale
+        log_c = v * mpmath.log(x) - (v + 1) * mpmath.log(2 * mpmath.pi) - mpmath.log(scale)
+        area = mpmath.log(2) + (v + 1) * mpmath.log(mpmath.pi) - mpmath.loggamma(v + 1)
+        return [float(y) for y in (length, log_c, -log_c - x * length, x * length + log_c + area)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(dimensions, log_kappas)
+def test_closed_forms_agree_with_mpmath(m, log_kappa):
+    kappa = 10**log_kappa
+    length, log_c, entropy, kl = exact_forms(m, kappa)
+    eps, x, size = torch.finfo(double).eps, torch.tensor(kappa, dtype=double), m * math.log(m)
+    assert abs(vmf_mean_length(m, x) - length) <= 3 * eps * length
+    assert abs(vmf_log_normalizer(m, x) - log_c) <= 4 * eps * (1 + abs(log_c) + kappa * length + size)
+    assert abs(vmf_entropy(m, x) - entropy) <= 8 * eps * (1 + abs(entropy) + size)
+    assert abs(vmf_kl_uniform(m, x) - kl) <= 10 * eps * kl
+
+
+@settings(max_examples=60, deadline=None)
+@given(dimensions, log_kappas, st.sampled_from(DTYPES))
+def test_properties(m, log_kappa, dtype):
+    kappa = torch.tensor([10**log_kappa, 1.01 * 10**log_kappa], dtype=dtype)
+    eps = torch.finfo(dtype).eps
+    length, kl = vmf_mean_length(m, kappa), vmf_kl_uniform(m, kappa)
+    # Amos (1974): kappa/(N + sqrt(N^2 + kappa^2)), N = m/2 on the left and m/2 - 1/2 on the right, bounds A.
+    lower, upper = (kappa / (n + torch.hypot(torch.full_like(kappa, n), kappa)) for n in (m / 2, m / 2 - 0.5))
+    assert (length >= lower * (1 - 4 * eps)).all() and (length <= upper * (1 + 4 * eps)).all()
+    assert length[0] < length[1] or length[1] > 1 - 64 * eps
+    assert 0 < kl[0] < kl[1]
+    # KL = kappa A - log F with log F >= kappa A / 2, as A is concave.
+    assert (kl <= kappa * length / 2 * (1 + 16 * eps)).all()
+    # The entropy and the divergence to the uniform law add up to the log area.
+    total, area = vmf_entropy(m, kappa) + kl, log_sphere_area(m)
+    assert ((total - area).abs() <= 2 * eps * (abs(area) + 2 * kl + 1)).all()
+
+
+# ---- Limits, edges, shapes and dtypes ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", [2, 3, 16, 41, 512, 100_000])
+def test_no_concentration_is_the_uniform_law(m, dtype):
+    zero = torch.zeros((), dtype=dtype)
+    area = log_sphere_area(m)
+    assert vmf_mean_length(m, zero) == 0 and vmf_kl_uniform(m, zero) == 0
+    for function, sign in ((vmf_entropy, 1), (vmf_log_normalizer, -1), (log_density_at_mode, -1)):
+        assert function(m, zero) == torch.tensor(sign * area, dtype=dtype)
+    slopes = {vmf_mean_length: 1 / m, vmf_kl_uniform: 0, vmf_entropy: 0, vmf_log_normalizer: 0, log_density_at_mode: 1}
+    for function, slope in slopes.items():
+        assert derivative(lambda k, f=function: f(m, k), zero) == torch.tensor(slope, dtype=dtype)
+    second = torch.func.grad(torch.func.grad(lambda k: vmf_kl_uniform(m, k)))(zero)
+    torch.testing.assert_close(second, torch.tensor(1 / m, dtype=dtype))
+    assert vmf_concentration(m, zero) == 0
+    assert derivative(lambda a: vmf_concentration(m, a), zero).item() == pytest.approx(m, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_edges(dtype):
+    kappa = torch.tensor([0.0, math.inf, -1.0, math.nan], dtype=dtype)
+    inf, nan = math.inf, math.nan
+    area = log_sphere_area(5)
+    expected = {
+        vmf_mean_length: [0.0, 1.0, nan, nan],
+        vmf_kl_uniform: [0.0, inf, nan, nan],
+        vmf_entropy: [area, -inf, nan, nan],
+        vmf_log_normalizer: [-area, -inf, nan, nan],
+        log_density_at_mode: [-area, inf, nan, nan],
+    }
+    for function, values in expected.items():
+        got, want = function(5, kappa), torch.tensor(values, dtype=dtype)
+        torch.testing.assert_close(got, want, equal_nan=True, rtol=4 * torch.finfo(dtype).eps, atol=0)
+        assert function(1.5, torch.ones((), dtype=dtype)).isnan() or function is vmf_mean_length
+    length = torch.tensor([0.0, 1.0, -0.1, 1.1, nan], dtype=dtype)
+    want = torch.tensor([0.0, inf, nan, nan, nan], dtype=dtype)
+    torch.testing.assert_close(vmf_concentration(5, length), want, equal_nan=True)
+
+
+def test_tiny_and_huge_concentrations_stay_finite():
+    for dtype, tiny, huge in ((torch.float32, 1e-18, 1e18), (double, 1e-150, 1e200)):
+        for m in (2, 3, 41, 100_000):
+            kappa = torch.tensor([tiny, huge], dtype=dtype)
+            for function in FUNCTIONS:
+                assert function(m, kappa).isfinite().all()
+            torch.testing.assert_close(vmf_mean_length(m, kappa[0]), kappa[0] / m)
+            assert vmf_kl_uniform(m, kappa[0]) > 0 or kappa[0].double() ** 2 / (2 * m) < torch.finfo(dtype).tiny
+
+
+@pytest.mark.parametrize("function", FUNCTIONS + [vmf_concentration])
+def test_dtype_is_that_of_kappa(function):
+    x = torch.tensor([0.25, 0.5])
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        for m in (5, 5.0, torch.tensor(5), torch.tensor([5], dtype=torch.int32), torch.tensor(5.0, dtype=double)):
+            assert function(m, x.to(dtype)).dtype == dtype
+        single = function(5, x.to(dtype).float())
+        assert dtype.itemsize > 2 or torch.equal(function(5, x.to(dtype)), single.to(dtype))
+    assert function(5, 0.5).dtype == torch.get_default_dtype()
+    assert function(torch.tensor(5), torch.tensor([0, 1])).dtype == torch.get_default_dtype()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert function(5, x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("function", FUNCTIONS + [vmf_concentration])
+def test_broadcasting(function):
+    m = torch.tensor([16, 11, 5, 4, 3, 2])
+    x = torch.rand(7, 6, dtype=double)
+    one_by_one = torch.stack([function(int(d), x[:, k]) for k, d in enumerate(m)], -1)
+    # A fixed dimension is prepared once, the rest is the same computation.
+    torch.testing.assert_close(function(m, x), one_by_one, rtol=1e-15, atol=0)
+    assert torch.equal(function(m[:, None], x.mT), function(m, x).mT)
+    assert torch.equal(function(m, x[::2]), function(m, x)[::2])
+    assert torch.equal(function(m, x[:, :1]), function(m, x[:, :1].expand(7, 6)))
+    assert function(m, x[:0]).shape == (0, 6)
+    assert function(3, x.to("meta")).shape == x.shape
+    with pytest.raises((RuntimeError, ValueError), match="broadcast|must match"):
+        function(m, x[:, :5])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS + [vmf_concentration])
+def test_wrong_types_raise(function):
+    with pytest.raises(TypeError, match="real"):
+        function(3, torch.tensor(1j))
+    with pytest.raises(TypeError, match="str"):
+        function("3", torch.tensor(1.0))
+    with pytest.raises(TypeError, match="list"):
+        function(3, [1.0])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS + [vmf_concentration])
+def test_derivative_in_the_dimension_raises(function):
+    m = torch.tensor(3.0, requires_grad=True)
+    x = torch.tensor(0.5, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="no such derivative in m"):
+        function(m, x).backward()
+    with pytest.raises(NotImplementedError, match="no such derivative in m"):
+        torch.func.jvp(lambda m: function(m, x.detach()), (m.detach(),), (torch.ones(()),))
+
+
+# ---- Derivatives and transforms ----
+
+SHELLS = torch.tensor([16, 3, 2])
+
+
+def arguments(function):
+    x = torch.tensor([[0.3, 0.6, 0.9], [0.05, 0.4, 0.7]], dtype=double)
+    return x if function is vmf_concentration else 40 * x
+
+
+@pytest.mark.parametrize("function", FUNCTIONS + [vmf_concentration])
+def test_gradcheck(function):
+    x = arguments(function).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: function(SHELLS, x), x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True
+    )
+    assert torch.autograd.gradgradcheck(
+        lambda x: function(SHELLS, x), x, check_fwd_over_rev=True, check_rev_over_rev=True
+    )
+
+
+@pytest.mark.parametrize("function", FUNCTIONS + [vmf_concentration])
+def test_torch_func(function):
+    x = arguments(function)
+    slope = derivative(lambda x: function(SHELLS, x), x).detach()
+    total = lambda x: function(SHELLS, x).sum()  # noqa: E731
+    close = torch.testing.assert_close
+    close(torch.func.grad(total)(x), slope)
+    close(torch.func.jvp(lambda x: function(SHELLS, x), (x,), (torch.ones_like(x),))[1], slope)
+    close(torch.func.vmap(function, (None, 0))(SHELLS, x), function(SHELLS, x))
+    close(torch.func.vmap(function, (0, 1), 1)(SHELLS, x), function(SHELLS, x))
+    each = lambda m, x: torch.func.grad(lambda x: function(m, x))(x)  # noqa: E731
+    close(torch.func.vmap(torch.func.vmap(each), (None, 0))(SHELLS, x), slope)
+    hessian = torch.func.hessian(total)(x).reshape(6, 6)
+    x = x.requires_grad_()
+    first = torch.autograd.grad(function(SHELLS, x).sum(), x, create_graph=True)[0]
+    close(hessian, torch.diag(torch.autograd.grad(first.sum(), x)[0].flatten()))
+    third = torch.func.grad(torch.func.grad(torch.func.grad(lambda x: function(3, x))))(x[0, 1].detach())
+    h = 1e-4
+    second = torch.func.grad(torch.func.grad(lambda x: function(3, x)))
+    numeric = (second(x[0, 1].detach() + h) - second(x[0, 1].detach() - h)) / (2 * h)
+    close(third, numeric, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("function", [vmf_kl_uniform, vmf_entropy, vmf_log_normalizer, vmf_concentration])
+def test_compile(function):
+    torch._dynamo.reset()
+    x = arguments(function).requires_grad_()
+    compiled = torch.compile(lambda m, x: function(m, x) * 2, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(SHELLS, x), 2 * function(SHELLS, x))
+    got = torch.autograd.grad(compiled(SHELLS, x).sum(), x)[0]
+    torch.testing.assert_close(got, 2 * derivative(lambda x: function(SHELLS, x), x.detach()).detach())
+
+
+@pytest.mark.parametrize("m", [2, 3, 41, 512])
+def test_derivative_identities(m):
+    """H' = -kappa A', (log C)' = -A, (log C + kappa)' = 1 - A, and the inverse function's slope is 1/A'."""
+    kappa = torch.logspace(-4, 5, 200, dtype=double)
+    slope, length = mean_length_slope(m, kappa), vmf_mean_length(m, kappa)
+    close = torch.testing.assert_close
+    tolerance = {"rtol": 16 * torch.finfo(double).eps, "atol": 0}
+    close(derivative(lambda k: vmf_entropy(m, k), kappa), -kappa * slope, **tolerance)
+    close(derivative(lambda k: vmf_log_normalizer(m, k), kappa), -length, **tolerance)
+    close(1 - derivative(lambda k: log_density_at_mode(m, k), kappa), length, rtol=0, atol=1e-15)
+    inverse = derivative(lambda a: vmf_concentration(m, a), length)
+    # A' itself changes by A''/A' times the error of the recovered kappa.
+    close(inverse, 1 / slope, rtol=64 * torch.finfo(double).eps * (1 + (length / (kappa * slope)).max().item()), atol=0)
+
+
+def test_log_sphere_area():
+    assert log_sphere_area(2) == pytest.approx(math.log(2 * math.pi), rel=1e-15)
+    assert log_sphere_area(3) == pytest.approx(math.log(4 * math.pi), rel=1e-15)
+    m = torch.tensor([2, 3, 64])
+    got = log_sphere_area(m)
+    np.testing.assert_allclose(got.numpy(), [log_sphere_area(int(d)) for d in m], rtol=1e-6)
+    assert math.isnan(log_sphere_area(1)) and log_sphere_area(torch.tensor(1.0)).isnan()

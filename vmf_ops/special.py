@@ -1,0 +1,171 @@
+"""Modified Bessel functions of the first kind and real order: logarithm, scaled value and ratio, with derivatives."""
+
+import torch
+from torch import Tensor
+
+from . import _C  # noqa: F401  (loads the ops)
+from ._autograd import differentiable, op, promote
+
+__all__ = ["log_iv", "log_ive", "ive", "iv_ratio", "iv_ratio_c"]
+
+Real = Tensor | float
+
+# ---- Differentiable functions for tensors of one dtype; the ratio here is r = I_{v+1}/I_v of the base order v ----
+
+_ratio_curvature_op = op("ratio_curvature")
+
+
+def _where_zero(x, at_zero, elsewhere):
+    """elsewhere(x) but at_zero where x = 0, with no NaN from the branch not taken, in any derivative."""
+    zero = x == 0
+    return torch.where(zero, at_zero, elsewhere(torch.where(zero, torch.ones_like(x), x)))
+
+
+def _third_ratio_slope(v, x, _):
+    """r''' by the Riccati equation r' = 1 - (2v+1) r/x - r^2 differentiated twice; it is differentiable in turn."""
+
+    def elsewhere(x):
+        r, d, dd = _ratio(v, x), _ratio_slope(v, x), _ratio_curvature(v, x)
+        return -(2 * v + 1) * (dd - 2 * (d - r / x) / x) / x - 2 * (d * d + r * dd)
+
+    return _where_zero(x, -0.75 / ((v + 1) ** 2 * (v + 2)), elsewhere)
+
+
+_ratio_curvature = differentiable("iv_ratio", _ratio_curvature_op, slope=_third_ratio_slope)
+_ratio_slope = differentiable("iv_ratio", op("ratio_slope"), slope=lambda v, x, _: _ratio_curvature(v, x))
+_ratio = differentiable(
+    "iv_ratio", op("ratio"), op("ratio_with_slope", 2), slope=lambda v, x, _: _ratio_slope(v, x)
+)
+_ratio_c = differentiable(
+    "iv_ratio_c",
+    op("ratio_complement"),
+    op("ratio_complement_with_slope", 2),
+    slope=lambda v, x, _: -_ratio_slope(v, x),
+)
+
+
+def _order_over(v, x):
+    """v/x where 0/0 is 0: the part of the slope that x^v gives."""
+    return torch.where(v == 0, torch.zeros_like(x), v / torch.where(v == 0, torch.ones_like(x), x))
+
+
+def _log_iv_slope(v, x, _):
+    return _ratio(v, x) + _order_over(v, x)
+
+
+def _log_ive_slope(v, x, _):
+    return _order_over(v, x) - _ratio_c(v, x)
+
+
+def _ive_slope(v, x, f):
+    """DLMF 10.29.2, by the lower order too where there is one: no division by x, so right at x = 0 in every derivative."""
+    has_lower = v >= 1
+    lower = _ive(torch.where(has_lower, v - 1, v), x)
+    upper = _ive(v + 1, x)
+    below_one = torch.where(v == 0, torch.zeros_like(x), v / x * f) + upper
+    return torch.where(has_lower, 0.5 * (lower + upper), below_one) - f
+
+
+_order_slope = differentiable("log_iv", op("log_iv_order_slope"))
+_log_iv = differentiable(
+    "log_iv",
+    op("log_iv"),
+    op("log_iv_with_slope", 2),
+    slope=_log_iv_slope,
+    order_slope=lambda v, x, _: _order_slope(v, x),
+)
+_log_ive = differentiable(
+    "log_ive",
+    op("log_ive"),
+    op("log_ive_with_slope", 2),
+    slope=_log_ive_slope,
+    order_slope=lambda v, x, _: _order_slope(v, x),
+)
+_ive = differentiable(
+    "ive", op("ive"), op("ive_with_slope", 2), slope=_ive_slope, order_slope=lambda v, x, f: f * _order_slope(v, x)
+)
+
+
+def _call(name, function, v, x):
+    v, x, result_dtype = promote(name, v, x)
+    y = function(v, x)
+    return y if result_dtype is None else y.to(result_dtype)
+
+
+def log_iv(v: Real, x: Real) -> Tensor:
+    r"""log I_v(x), the logarithm of the modified Bessel function of the first kind (DLMF 10.25.2).
+
+    Args:
+        v: order, v >= 0, a real number or a tensor.
+        x: argument, x >= 0, a real number or a tensor; v and x broadcast and promote as in torch.special.
+
+    Returns:
+        A tensor of the broadcast shape. float32 and float64 are computed natively, half and bfloat16 in float32;
+        integers take the default dtype. log_iv(0, 0) = 0, log_iv(v > 0, 0) = -inf, log_iv(v, inf) = inf,
+        log_iv(inf, x) = -inf; NaN outside the domain and where both are infinite.
+
+    Derivatives in x of any order; in v of first order (DLMF 10.38.1), others raise NotImplementedError.
+
+    Raises:
+        TypeError: complex or non-numeric input. RuntimeError: tensors on different devices, or shapes that do not
+            broadcast.
+
+    Accuracy: backward error at most 3 eps; the slope in x 8 eps, the slope in v 1e-12 (see docs/accuracy.md).
+
+    >>> log_iv(19.5, torch.tensor([1.0, 1e-30, 1e10], dtype=torch.float64))
+    tensor([-5.5930e+01, -1.4035e+03,  1.0000e+10], dtype=torch.float64)
+    """
+    return _call("log_iv", _log_iv, v, x)
+
+
+def log_ive(v: Real, x: Real) -> Tensor:
+    r"""log(e^-x I_v(x)) = log_iv(v, x) - x without its cancellation for large x (DLMF 10.40.1).
+
+    Args, domain, dtypes, derivatives, errors and accuracy as log_iv. log_ive(0, 0) = 0, log_ive(v > 0, 0) = -inf,
+    log_ive(v, inf) = -inf, log_ive(inf, x) = -inf.
+
+    >>> log_ive(0.5, torch.tensor(1e9, dtype=torch.float64))
+    tensor(-11.2806, dtype=torch.float64)
+    """
+    return _call("log_ive", _log_ive, v, x)
+
+
+def ive(v: Real, x: Real) -> Tensor:
+    r"""e^-x I_v(x), the exponentially scaled modified Bessel function; in place of scipy.special.ive for v, x >= 0.
+
+    Args, dtypes, derivatives and errors as log_iv. ive(0, 0) = 1, ive(v > 0, 0) = 0, ive(v, inf) = 0.
+
+    Accuracy: 4 eps ive (1 + |log ive| + |v d/dv log ive| + |x d/dx log ive|).
+
+    >>> ive(1, torch.tensor(2.0))
+    tensor(0.2153)
+    """
+    return _call("ive", _ive, v, x)
+
+
+def iv_ratio(v: Real, x: Real) -> Tensor:
+    r"""I_v(x) / I_{v-1}(x), the ratio of successive orders (DLMF 10.33.1), in [0, 1).
+
+    Args:
+        v: order of the numerator, v >= 1/2; v = m/2 gives the mean resultant length of a von Mises-Fisher law in R^m.
+        x: argument, x >= 0.
+
+    Returns, dtypes and errors as log_iv. iv_ratio(v, 0) = 0, iv_ratio(v, inf) = 1, NaN for v < 1/2 or x < 0.
+
+    Derivatives in x of any order; a derivative in v raises NotImplementedError.
+
+    Accuracy: 4 eps relative, its first derivative in x 24 eps (see docs/accuracy.md).
+
+    >>> iv_ratio(1.5, torch.tensor(3.0, dtype=torch.float64))  # coth x - 1/x
+    tensor(0.6716, dtype=torch.float64)
+    """
+    return _call("iv_ratio", lambda v, x: _ratio(v - 1, x), v, x)
+
+
+def iv_ratio_c(v: Real, x: Real) -> Tensor:
+    r"""1 - I_v(x) / I_{v-1}(x), without its cancellation for large x; as iv_ratio, 8 eps relative.
+
+    >>> iv_ratio_c(1.5, torch.tensor(1e8, dtype=torch.float64))
+    tensor(1.0000e-08, dtype=torch.float64)
+    """
+    return _call("iv_ratio_c", lambda v, x: _ratio_c(v - 1, x), v, x)
