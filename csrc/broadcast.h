@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace vmf_ops {
@@ -19,7 +20,8 @@ struct Broadcast {
     for (size_t d = 0; d < dim; d++) {
       const bool in_v = d + v_dim >= dim, in_x = d + x_dim >= dim;
       const int64_t a = in_v ? v_sizes[d + v_dim - dim] : 1, b = in_x ? x_sizes[d + x_dim - dim] : 1;
-      if (a != b && a != 1 && b != 1) throw std::invalid_argument("shapes do not broadcast");
+      if (a != b && a != 1 && b != 1) throw std::runtime_error("sizes " + std::to_string(a) + " and " + std::to_string(b) +
+                                                                     " do not broadcast in one dimension");
       sizes[d] = a == 1 ? b : a;
       v_strides[d] = a == 1 ? 0 : v_steps[d + v_dim - dim];
       x_strides[d] = b == 1 ? 0 : x_steps[d + x_dim - dim];

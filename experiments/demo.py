@@ -55,7 +55,7 @@ def draw(fitted: dict, images: data.Images, path: Path, columns=12):
         """Rows of pixels as one picture, with a gap of one white pixel."""
         height, width = images.shape
         padded = torch.nn.functional.pad(rows.reshape(-1, per_row, height, width), (0, 1, 0, 1), value=0.0)
-        return padded.permute(0, 2, 1, 3).reshape(-1, per_row * (width + 1))[:-1, :-1]
+        return padded.permute(0, 2, 1, 3).reshape(-1, per_row * (width + 1))[:-1, :-1].numpy()
 
     def show(axis, rows, per_row, title, colour="black"):
         axis.imshow(tiles(rows, per_row), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")

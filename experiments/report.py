@@ -9,6 +9,7 @@ import statistics
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import vmf_ops
@@ -27,7 +28,7 @@ def shortened(row: str) -> str:
             parts[-1][1] += 1
         else:
             parts.append([shell, 1])
-    name = ",".join(shell if count == 1 else f"{shell}×{count}" for shell, count in parts)
+    name = ",".join(f"{shell}×{count}" if count > 2 else ",".join([shell] * count) for shell, count in parts)
     return " ".join([name, *options])
 
 
@@ -70,10 +71,11 @@ def kl_figure(path: Path):
     plt = pyplot()
     m = torch.arange(2, 101)
     kappa = torch.logspace(-1, 3, 200, dtype=torch.float64)
-    kl = vmf_ops.vmf_kl_uniform(m, kappa.unsqueeze(-1))
+    kl = vmf_ops.vmf_kl_uniform(m, kappa.unsqueeze(-1)).numpy()
+    m, kappa = m.numpy(), kappa.numpy()
     figure, axis = plt.subplots(figsize=(6.5, 4.5), layout="constrained")
     levels = [0.01, 0.1, 1, 3, 10, 30, 100]
-    mesh = axis.pcolormesh(m, kappa, kl.clamp_min(1e-4).log10(), cmap="viridis", shading="gouraud", rasterized=True)
+    mesh = axis.pcolormesh(m, kappa, np.log10(kl), cmap="viridis", shading="gouraud", rasterized=True)
     lines = axis.contour(m, kappa, kl, levels=levels, colors="white", linewidths=0.8)
     axis.clabel(lines, fmt="%g", fontsize=8)
     axis.set(yscale="log", xlabel="ambient dimension m", ylabel="concentration κ", title="KL(vMF ‖ uniform), nats")
@@ -147,7 +149,7 @@ def circles_figure(vae, images: data.Images, path: Path, steps=16):
         z = posterior.mode.repeat(steps, 1)
         z[:, first], z[:, first + 1] = angle.cos(), angle.sin()
         pictures = vae.decoder(z).sigmoid().reshape(steps, height, width)
-        axis.imshow(pictures.transpose(0, 1).reshape(height, -1), cmap="gray_r", vmin=0, vmax=1)
+        axis.imshow(pictures.transpose(0, 1).reshape(height, -1).numpy(), cmap="gray_r", vmin=0, vmax=1)
         axis.set_axis_off()
         axis.set_title(f"circle {k + 1}, KL {kl[k]:.2f}", fontsize=7, loc="left", pad=2)
     figure.tight_layout(pad=0.3)

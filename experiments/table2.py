@@ -65,8 +65,8 @@ FIXED_DOF = (
 
 def parse_row(row: str, dataset="static_mnist", **options) -> train.Config:
     """The run that a row's name describes."""
-    name, *words = row.split()
     try:
+        name, *words = row.split()
         for word in words:
             option, value = word.split("=")
             options[option] = tuple(map(float, value.split(","))) if option == "beta" else float(value)
@@ -127,6 +127,10 @@ def row_of(result: dict) -> dict:
     row = {"shells": result["label"], **{name: result[name] for name in ("seed", "gradient", "epochs")}, **numbers}
     row |= {"kl_per_shell": shells, "seconds": f"{result['seconds']:.1f}"}
     return row | {"version": vmf_ops.build_info()["version"]}
+
+
+def curve_point(epoch: dict) -> dict:
+    return {"epoch": epoch["epoch"]} | {name: f"{epoch[name]:.4f}" for name in ("train", "validation")}
 
 
 def local_results(configs, workers, *arguments):
@@ -207,7 +211,7 @@ def main(argv=None):
                 continue
             row = row_of(result)
             if key(row) not in map(key, read_rows(curves, CURVE_COLUMNS)):
-                append_rows(curves, [row | epoch for epoch in result["history"]], CURVE_COLUMNS)
+                append_rows(curves, [row | curve_point(epoch) for epoch in result["history"]], CURVE_COLUMNS)
             append_rows(path, [row])
             print(f"seed {config.seed}  {train.describe(result)}", flush=True)
     except (data.DataError, train.TrainingError) as error:

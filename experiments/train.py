@@ -130,11 +130,10 @@ def make_fabric(accelerator="cpu", devices=1):
     """Lightning Fabric for these devices; under torchrun, one process of the group it started."""
     from lightning.fabric import Fabric
 
-    processes = int(os.environ.get("WORLD_SIZE", 0))
     nodes = 1
-    if processes:
+    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun's; the processes that Fabric starts have none
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = processes // devices
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
     several = nodes > 1 or devices != 1
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy="ddp" if several else "auto")
     fabric.launch()

@@ -10,7 +10,7 @@ from numpy.polynomial import Polynomial, chebyshev
 from numpy.polynomial.legendre import leggauss
 
 TARGET = Path(__file__).resolve().parents[1] / "csrc" / "math" / "psi_coefficients.h"
-RULES = (4, 8, 10, 20)
+RULES = (4, 10, 20)
 
 
 def array(name: str, values) -> str:
@@ -30,9 +30,8 @@ def arcsine_start() -> np.ndarray:
 
 
 def main() -> None:
-    parts = [
-        "// Written by scripts/derive_gradient.py; not edited by hand.\n#pragma once\n\nnamespace vmf_ops::coefficients {\n"
-    ]
+    head = "// Written by scripts/derive_gradient.py; not edited by hand.\n#pragma once\n"
+    parts = [head, "namespace vmf_ops::coefficients {\n"]
     for n in RULES:
         nodes, weights = leggauss(n)
         parts.append(array(f"gauss_nodes_{n}", (nodes + 1) / 2))

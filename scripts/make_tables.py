@@ -120,6 +120,10 @@ def points(dtype, rng):
         (log_uniform(2.7, 4.8, 150), log_uniform(0, 6, 150)),
         (log_uniform(-6, v_end, 350), log_uniform(-30, x_end, 350)),
         (log_uniform(-1, 3, 200), log_uniform(-1, 3, 200)),
+        # The longest series and the shortest reach of the expansions.
+        (log_uniform(-4, 1.5, 250), rng.uniform(5, 35, 250)),
+        # Found by search to be hard for log_ive: log F - x just where the series is longest.
+        (np.array([2.7707948290948257, 0.0017639428992304016]), np.array([25.15865905877434, 25.361852884779246])),
         # Small orders, where the power series of d/dv cancels.
         (log_uniform(-6, 0, 150), log_uniform(-1.5, 2, 150)),
         # Orders k + 1/2 (elementary functions), integers and beside them, zero.
@@ -168,9 +172,9 @@ def tables(dtype, seed):
     families = {"log": (v, x)}
     # The ratio's public order is at least 1/2; beside 1/2 the complement and the slope are exponentially small.
     beside_half = 0.5 + 10 ** rng.uniform(np.log10(np.finfo(dtype).eps), -0.5, 150)
-    v = np.concatenate([v + 0.5, v[::4] + 1, beside_half, np.full(60, 0.5)]).astype(dtype)
-    x = np.concatenate([x, x[::4], 10 ** rng.uniform(-2, 2, 210)]).astype(dtype)
-    keep = rng.random(len(v)) < 0.75
+    v = np.concatenate([v + 0.5, v[::4] + 1, beside_half, np.full(90, 0.5)]).astype(dtype)
+    x = np.concatenate([x, x[::4], 10 ** rng.uniform(-2, 2, 150), rng.uniform(1, 35, 90)]).astype(dtype)
+    keep = rng.random(len(v)) < 0.65
     families["ratio"] = (v[keep], x[keep])
     return {
         f"{family}/{name}": column

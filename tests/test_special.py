@@ -57,7 +57,7 @@ def test_denormal_and_extreme_arguments_stay_finite(dtype, device):
     for v in (1e-6, 0.5, 20.0, 1e4):
         # log I_v(x) = v log(x/2) - log Gamma(v+1) there; 8 eps covers the rounding of both terms.
         expected = v * (math.log(denormal.item()) - math.log(2)) - math.lgamma(v + 1)
-        assert abs(log_iv(v, denormal).item() - expected) <= 8 * info.eps * (abs(expected) + math.lgamma(v + 1))
+        assert abs(log_iv(v, denormal).item() - expected) <= 8 * info.eps * (1 + abs(expected) + math.lgamma(v + 1))
         assert log_ive(v, denormal).isfinite()
         huge = torch.tensor(info.max / 4, dtype=dtype, device=device)
         assert log_iv(v, huge).item() == pytest.approx(huge.item(), rel=4 * info.eps)
@@ -88,7 +88,7 @@ def test_noncontiguous_zero_size_and_scalar_inputs(f, device):
     expected = f(v.permute(2, 1, 0).contiguous(), x)
     torch.testing.assert_close(f(v.permute(2, 1, 0), x), expected, rtol=0, atol=0)
     torch.testing.assert_close(f(v.permute(2, 1, 0)[::2, 1:], x[::2, 1:]), expected[::2, 1:], rtol=0, atol=0)
-    assert f(v[:, :0], x.T[:, :0]).shape == (3, 0, 6)
+    assert f(v[:, :0], x.permute(2, 1, 0)[:, :0]).shape == (3, 0, 6)
     assert f(2.0, torch.empty(0, 3, device=device)).shape == (0, 3)
     torch.testing.assert_close(f(2.5, x), f(torch.tensor(2.5, device=device), x), rtol=0, atol=0)
     torch.testing.assert_close(f(v[0, 0, 0], x), f(v[0, 0, 0].expand(6, 4, 3).clone(), x), rtol=0, atol=0)
@@ -157,8 +157,9 @@ def test_absent_derivatives_raise(f, points):
     v, x = v.requires_grad_(), x.requires_grad_()
     (slope,) = torch.autograd.grad(f(v, x).sum(), x, create_graph=True)
     torch.autograd.grad(slope.sum(), x, retain_graph=True)  # the second in x is there, though v asks for gradients
-    with pytest.raises(NotImplementedError, match="derivative in v"):
-        torch.autograd.grad(slope.sum(), v)
+    if f is not ive:  # whose recurrence gives the mixed derivative too
+        with pytest.raises(NotImplementedError, match="derivative in v"):
+            torch.autograd.grad(slope.sum(), v)
     if f in (iv_ratio, iv_ratio_c):
         with pytest.raises(NotImplementedError, match=f"{f.__name__} has no such derivative in v"):
             torch.autograd.grad(f(v, x).sum(), v)
@@ -209,8 +210,8 @@ TRANSFORMS = {
     "vmap of vmap": lambda f, v, x: torch.func.vmap(lambda a: torch.func.vmap(lambda b: f(b, a))(v))(x),
     "jvp": lambda f, v, x: torch.func.jvp(lambda x: f(v, x), (x,), (torch.ones_like(x),))[1],
     "vjp": lambda f, v, x: torch.func.vjp(lambda x: f(v, x), x)[1](torch.ones(4, 5, dtype=x.dtype, device=x.device)),
-    "hessian": lambda f, v, x: torch.func.hessian(lambda x: f(v, x).sum())(x[:, 0]),
-    "jacrev of jacfwd": lambda f, v, x: torch.func.jacrev(torch.func.jacfwd(lambda x: f(v, x)))(x[:, 0]),
+    "hessian": lambda f, v, x: torch.func.hessian(lambda x: f(v[:4], x).sum())(x[:, 0]),
+    "jacrev of jacfwd": lambda f, v, x: torch.func.jacrev(torch.func.jacfwd(lambda x: f(v[:4], x)))(x[:, 0]),
     "jvp of jvp": lambda f, v, x: torch.func.jvp(
         lambda x: torch.func.jvp(lambda x: f(v, x), (x,), (x,))[1], (x,), (torch.ones_like(x),)
     )[1],
@@ -229,13 +230,13 @@ def test_func_transforms_agree_with_autograd(f, points):
     close(run["vmap of vmap"].squeeze(-1), f(v, x))
     close(run["jvp"], columns)
     close(run["vjp"][0], slope)
-    curvature = torch.func.grad(lambda x: slopes_of_func(f, v, x).sum())(x)
-    close(run["hessian"].sum(-1), torch.func.grad(lambda y: torch.func.grad(lambda x: f(v, x).sum())(y).sum())(x[:, 0]))
-    assert run["jvp of jvp"].shape == (4, 5) and curvature.shape == x.shape
-
-
-def slopes_of_func(f, v, x):
-    return torch.func.grad(lambda x: f(v, x).sum())(x)
+    leaf = x.detach().requires_grad_()
+    (first,) = torch.autograd.grad(f(v, leaf).sum(), leaf, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), leaf)
+    diagonal = torch.diagonal(run["hessian"])
+    # d/dx (x f') = f' + x f''.
+    close(run["jvp of jvp"].sum(-1, keepdim=True), slope + x * second)
+    close(torch.diagonal(torch.diagonal(run["jacrev of jacfwd"])), diagonal)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

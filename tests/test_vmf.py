@@ -42,6 +42,10 @@ M, KAPPA = TABLE["m"].long(), TABLE["kappa"]
 M_LOG_M = TABLE["m"] * TABLE["m"].log()
 
 
+def inputs(device, dtype):
+    return M.to(device), KAPPA.to(device, dtype)
+
+
 def derivative(function, x):
     x = x.clone().requires_grad_()
     (slope,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
@@ -50,7 +54,7 @@ def derivative(function, x):
 
 def worst(got, exact, scale, dtype, where=None):
     """Largest |error| in units of eps times scale, where the exact value is a normal number of the dtype."""
-    error = (got.detach().double() - exact).abs() / (scale * torch.finfo(dtype).eps)
+    error = (got.detach().cpu().double() - exact).abs() / (scale * torch.finfo(dtype).eps)
     kept = exact.abs() > 2 * torch.finfo(dtype).tiny
     assert not error[kept].isnan().any()
     return error[kept if where is None else kept & where].max().item()
@@ -60,69 +64,72 @@ def worst(got, exact, scale, dtype, where=None):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kl_and_its_derivatives(dtype):
-    kappa, exact = KAPPA.to(dtype), TABLE["kl"]
-    value = vmf_kl_uniform(M, kappa)
+def test_kl_and_its_derivatives(device, dtype):
+    m, kappa = inputs(device, dtype)
+    exact = TABLE["kl"]
+    value = vmf_kl_uniform(m, kappa)
     assert value.dtype == dtype
     assert worst(value, exact, exact, dtype) < 10  # log F is up to 14 times its difference with kappa A
-    slope = derivative(lambda k: vmf_kl_uniform(M, k), kappa)
+    slope = derivative(lambda k: vmf_kl_uniform(m, k), kappa)
     assert worst(slope, TABLE["kl_slope"], TABLE["kl_slope"], dtype) < 16  # two power series of up to 70 terms each
-    # A' + kappa A'' changes sign; A'' is the derivative of a quotient of series by dual numbers, 60 eps at their border.
-    curvature = derivative(lambda k: derivative_of_kl(k), kappa)
+
+    def kl_slope(kappa):
+        return torch.autograd.grad(vmf_kl_uniform(m, kappa).sum(), kappa, create_graph=True)[0]
+
+    # A' + kappa A'' changes sign; A'' differentiates a quotient of series: 60 eps where they are longest.
+    curvature = derivative(kl_slope, kappa)
     scale = TABLE["slope"] + (TABLE["kl_curvature"] - TABLE["slope"]).abs()
     assert worst(curvature, TABLE["kl_curvature"], scale, dtype) < 100
 
 
-def derivative_of_kl(kappa):
-    (slope,) = torch.autograd.grad(vmf_kl_uniform(M, kappa).sum(), kappa, create_graph=True)
-    return slope
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_mean_length(dtype):
-    kappa = KAPPA.to(dtype)
+def test_mean_length(device, dtype):
+    m, kappa = inputs(device, dtype)
     exact = TABLE["mean_length"]
-    assert worst(vmf_mean_length(M, kappa), exact, exact, dtype) < 3  # a quotient of sums of positive terms
-    slope = derivative(lambda k: vmf_mean_length(M, k), kappa)
+    assert worst(vmf_mean_length(m, kappa), exact, exact, dtype) < 3  # a quotient of sums of positive terms
+    slope = derivative(lambda k: vmf_mean_length(m, k), kappa)
     assert worst(slope, TABLE["slope"], TABLE["slope"], dtype) < 16
-    assert worst(mean_length_slope(M, kappa), TABLE["slope"], TABLE["slope"], dtype) < 16
+    assert worst(mean_length_slope(m, kappa), TABLE["slope"], TABLE["slope"], dtype) < 16
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_entropy_has_no_error_of_size_kappa(dtype):
+def test_entropy_has_no_error_of_size_kappa(device, dtype):
     exact = TABLE["entropy"]
-    assert worst(vmf_entropy(M, KAPPA.to(dtype)), exact, 1 + exact.abs() + M_LOG_M, dtype) < 4
+    assert worst(vmf_entropy(*inputs(device, dtype)), exact, 1 + exact.abs() + M_LOG_M, dtype) < 4
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_log_normalizer(dtype):
+def test_log_normalizer(device, dtype):
+    m, kappa = inputs(device, dtype)
     exact = TABLE["log_normalizer"]
     scale = 1 + exact.abs() + KAPPA * TABLE["mean_length"] + M_LOG_M
-    assert worst(vmf_log_normalizer(M, KAPPA.to(dtype)), exact, scale, dtype) < 2
-    slope = derivative(lambda k: vmf_log_normalizer(M, k), KAPPA.to(dtype))
+    assert worst(vmf_log_normalizer(*inputs(device, dtype)), exact, scale, dtype) < 2
+    slope = derivative(lambda k: vmf_log_normalizer(m, k), kappa)
     assert worst(slope, -TABLE["mean_length"], TABLE["mean_length"], dtype) < 3
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_log_density_at_mode_has_no_error_of_size_kappa(dtype):
+def test_log_density_at_mode_has_no_error_of_size_kappa(device, dtype):
     area = torch.tensor([log_sphere_area(int(m)) for m in M], dtype=double)
     exact = TABLE["log_peak"] - area
+    m, kappa = inputs(device, dtype)
     scale = 1 + TABLE["log_peak"] + M_LOG_M
-    assert worst(log_density_at_mode(M, KAPPA.to(dtype)), exact, scale, dtype) < 4
-    slope = derivative(lambda k: log_density_at_mode(M, k), KAPPA.to(dtype))
+    assert worst(log_density_at_mode(*inputs(device, dtype)), exact, scale, dtype) < 4
+    slope = derivative(lambda k: log_density_at_mode(m, k), kappa)
     assert worst(slope, TABLE["complement"], TABLE["complement"], dtype) < 4
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_concentration_inverts_mean_length(dtype):
+def test_concentration_inverts_mean_length(device, dtype):
     eps = torch.finfo(dtype).eps
-    kappa = KAPPA.to(dtype)
-    back = vmf_concentration(M, TABLE["mean_length"].to(dtype))
+    m, kappa = inputs(device, dtype)
+    back = vmf_concentration(m, TABLE["mean_length"].to(device, dtype))
     # The second term is what half an eps in the mean length moves kappa by.
     condition = 1 + TABLE["mean_length"] / TABLE["kl_slope"]
-    assert worst(back, KAPPA, KAPPA * condition, dtype, where=TABLE["complement"] > 16 * eps) < 4
-    assert worst(vmf_concentration(M, vmf_mean_length(M, kappa)), KAPPA, KAPPA * condition, dtype,
-                 where=TABLE["complement"] > 16 * eps) < 8
+    known = TABLE["complement"] > 16 * eps
+    assert worst(back, KAPPA, KAPPA * condition, dtype, where=known) < 4
+    round_trip = vmf_concentration(m, vmf_mean_length(m, kappa))
+    assert worst(round_trip, KAPPA, KAPPA * condition, dtype, where=known) < 8
 
 
 def test_concentration_converges_everywhere():
@@ -140,7 +147,7 @@ def test_every_isa_holds_the_bounds(isa):
         "import sys; sys.path.insert(0, sys.argv[1]); import test_vmf as t, torch\n"
         "for d in t.DTYPES:\n"
         "    for f in (t.test_kl_and_its_derivatives, t.test_mean_length, t.test_log_normalizer,\n"
-        "              t.test_concentration_inverts_mean_length): f(d)"
+        "              t.test_concentration_inverts_mean_length): f(torch.device('cpu'), d)"
     )
     environment = os.environ | {"VMF_OPS_ISA": isa}
     folder = str(Path(__file__).parent)
@@ -310,7 +317,11 @@ def arguments(function):
 def test_gradcheck(function):
     x = arguments(function).requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x: function(SHELLS, x), x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True
+        lambda x: function(SHELLS, x),
+        x,
+        check_forward_ad=True,
+        check_batched_grad=True,
+        check_batched_forward_grad=True,
     )
     assert torch.autograd.gradgradcheck(
         lambda x: function(SHELLS, x), x, check_fwd_over_rev=True, check_rev_over_rev=True
@@ -372,3 +383,21 @@ def test_log_sphere_area():
     got = log_sphere_area(m)
     np.testing.assert_allclose(got.numpy(), [log_sphere_area(int(d)) for d in m], rtol=1e-6)
     assert math.isnan(log_sphere_area(1)) and log_sphere_area(torch.tensor(1.0)).isnan()
+
+
+def test_ops_pass_opcheck():
+    ops = torch.ops.vmf_ops
+    pairs = [ops.kl_uniform, ops.kl_uniform_with_slope, ops.log_f, ops.log_f_with_slope]
+    for op in pairs + [ops.log_peak, ops.log_peak_with_slope, ops.concentration]:
+        torch.library.opcheck(op.default, (torch.tensor([3.0, 16.0]), torch.rand(4, 2)))
+
+
+def test_export_with_a_dynamic_batch():
+    class Divergence(torch.nn.Module):
+        def forward(self, kappa):
+            return vmf_kl_uniform(SHELLS, kappa).sum(-1) + vmf_entropy(7, kappa[:, 0])
+
+    shapes = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(Divergence(), (torch.rand(4, 3),), dynamic_shapes=shapes).module()
+    kappa = 9 * torch.rand(11, 3)
+    torch.testing.assert_close(exported(kappa), Divergence()(kappa))

@@ -4,7 +4,22 @@ import torch as _torch  # noqa: F401  (its libraries, before the extension that 
 
 from ._C import build_info
 from .sampling import rsvi_correction, sample_vmf
-from .special import ive, iv_ratio, iv_ratio_c, log_iv, log_ive
+from .special import iv_ratio, iv_ratio_c, ive, log_iv, log_ive
+from .vmf import vmf_concentration, vmf_entropy, vmf_kl_uniform, vmf_log_normalizer, vmf_mean_length
 
 __version__ = build_info()["version"]
-__all__ = ["build_info", "ive", "iv_ratio", "iv_ratio_c", "log_iv", "log_ive", "rsvi_correction", "sample_vmf"]
+__all__ = [
+    "build_info",
+    "iv_ratio",
+    "iv_ratio_c",
+    "ive",
+    "log_iv",
+    "log_ive",
+    "rsvi_correction",
+    "sample_vmf",
+    "vmf_concentration",
+    "vmf_entropy",
+    "vmf_kl_uniform",
+    "vmf_log_normalizer",
+    "vmf_mean_length",
+]

@@ -4,6 +4,8 @@ A C++ op pair (value; value and slope) becomes a function that passes autograd i
 order in the argument, torch.func, torch.compile and torch.export.
 """
 
+import contextlib
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -28,6 +30,20 @@ def op(name: str, outputs: int = 1):
 def _transformed() -> bool:
     """Whether a torch.func transform or forward-mode AD is active, which must see an autograd.Function."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+@contextlib.contextmanager
+def _outer_jvp(tensors):
+    """The saved tensors of a jvp rule, differentiable by a jvp around this one.
+
+    torch runs such a rule with forward mode off: a jvp of a jvp would silently be 0.
+    """
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    if sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack) < 2:
+        yield tensors
+    else:
+        with forward_ad._set_fwd_grad_enabled(True):
+            yield tuple(forward_ad.unpack_dual(t).primal for t in tensors)
 
 
 def _lead(info, in_dims, args):
@@ -116,14 +132,14 @@ def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope
 
         @staticmethod
         def jvp(ctx, grad_v, grad_x, _):
-            v, x, f = ctx.saved_tensors
-            tangent = None
-            if grad_x is not None:
-                tangent = grad_x * slope(v, x, f)
-            if grad_v is not None:
-                part = grad_v * order_slope(v, x, f)
-                tangent = part if tangent is None else tangent + part
-            return tangent, None
+            with _outer_jvp(ctx.saved_tensors) as (v, x, f):
+                tangent = None
+                if grad_x is not None:
+                    tangent = grad_x * slope(v, x, f)
+                if grad_v is not None:
+                    part = grad_v * order_slope(v, x, f)
+                    tangent = part if tangent is None else tangent + part
+                return tangent, None
 
         @staticmethod
         def vmap(info, in_dims, v, x, with_slope):

@@ -22,7 +22,7 @@ def _call(name, op, v, x, out, shift=0):
     compute = np.float32 if result.itemsize <= 4 else np.float64
     v, x = np.asarray(v, compute), np.asarray(x, compute)
     if shift:
-        v = v - compute(shift)
+        v = np.asarray(v - compute(shift))
     shape = np.broadcast_shapes(v.shape, x.shape)
     if out is not None:
         if not isinstance(out, np.ndarray) or out.shape != shape:

@@ -290,10 +290,10 @@ def sample_vmf(
     e^{\kappa_k \mu_k^T z_k}`, exactly and in one kernel.
 
     Args:
-        loc: (..., sum of dims), the unit mean directions of the shells side by side. That each is of unit length is the
-            caller's promise; the draw is of unit length as far as loc is.
-        kappa: (..., K), the concentrations; broadcasts with loc. 0 is the uniform law. Negative or NaN gives NaN in that
-            shell only. Exact to kappa = 1e8 and beyond in float32 and float64.
+        loc: (..., sum of dims), the unit mean directions of the shells side by side. That each is of unit length is
+            the caller's promise; the draw is of unit length as far as loc is.
+        kappa: (..., K), the concentrations; broadcasts with loc. 0 is the uniform law. Negative or NaN gives NaN in
+            that shell only. Exact to kappa = 1e8 and beyond in float32 and float64.
         dims: the K ambient dimensions m >= 2 of the shells; None for one shell, with kappa (..., 1).
         sample_shape: how many draws of each, as leading dimensions.
         gradient: "implicit", for unbiased gradients of every expectation of the draws (Figurnov, Mohamed, Mnih 2018),
@@ -307,7 +307,8 @@ def sample_vmf(
 
     Gradients are of first order, in reverse and forward mode; a second derivative raises NotImplementedError. In loc
     the draw follows the rotation that takes the mean direction along, which has the derivative
-    :math:`g \mapsto (\mu^T z) g - (g^T \mu) z`. Relative error of dz/dkappa: 5e-11 in float64, 3e-5 in float32.
+    :math:`g \mapsto (\mu^T z) g - (g^T \mu) z`. Relative error of dz/dkappa: at most 3.2e-10 in float64,
+    2.8e-5 in float32.
 
     A draw depends on its key, its row and its shell only: not on threads, and on the instruction set or the device to
     rounding. Under torch.vmap, randomness="different" draws a key per slice, "same" one for all.
@@ -365,8 +366,8 @@ def rsvi_correction(f: Tensor, z: Tensor, loc: Tensor, kappa: Tensor, dims: Sequ
         loc, kappa, dims: what they were drawn with.
 
     Returns:
-        Tensor: (..., K), detached. Its mean over the samples, added to the "rsvi" gradient of the mean of f in kappa, is
-        unbiased. As a loss: ``f.mean() + (rsvi_correction(f, z, loc, kappa, dims) * kappa).sum(-1).mean()`` has that
+        Tensor: (..., K), detached. Its mean over the samples, added to the "rsvi" gradient of the mean of f in kappa,
+        is unbiased. As a loss: ``f.mean() + (rsvi_correction(f, z, loc, kappa, dims) * kappa).sum(-1).mean()`` has that
         gradient. Zero at m = 3. NaN where kappa is out of the domain. Errors as sample_vmf.
 
     Example:

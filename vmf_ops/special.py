@@ -62,8 +62,9 @@ def _ive_slope(v, x, f):
     has_lower = v >= 1
     lower = _ive(torch.where(has_lower, v - 1, v), x)
     upper = _ive(v + 1, x)
-    below_one = torch.where(v == 0, torch.zeros_like(x), v / x * f) + upper
-    return torch.where(has_lower, 0.5 * (lower + upper), below_one) - f
+    below_one = _order_over(v, torch.where(has_lower, torch.ones_like(x), x)) * f + upper
+    infinite = (x == 0) & (v > 0) & ~has_lower
+    return torch.where(infinite, torch.inf, torch.where(has_lower, 0.5 * (lower + upper), below_one) - f)
 
 
 _order_slope = differentiable("log_iv", op("log_iv_order_slope"))

@@ -9,7 +9,7 @@ another topology is another such pair.
 """
 
 import math
-import operator
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .distributions import ProductVonMisesFisher
+from .distributions import ProductHypersphericalUniform, ProductVonMisesFisher
+from .distributions import _check_dims as check_dims
 from .distributions import _constant as constant
 from .distributions import _shell_of_coordinate as shell_of_coordinate
 from .vmf import log_sphere_area
@@ -58,7 +59,8 @@ class ProductVMFPosterior(ProductVonMisesFisher):
 class ProductVMFLatent(nn.Module):
     """From features (..., in_features) to the posterior on a product of K spheres.
 
-    One linear head gives Σm coordinates, normalised to unit length per shell, and K numbers, κ = min_kappa + softplus(·).
+    One linear head gives Σm coordinates, normalised to unit length in each shell, and K numbers t that give
+    κ = min_kappa + softplus(t).
 
     Args:
         in_features: size of the features' last dimension.
@@ -77,7 +79,7 @@ class ProductVMFLatent(nn.Module):
 
     def __init__(self, in_features, dims, *, min_kappa=1.0, gradient="implicit", device=None, dtype=None):
         super().__init__()
-        self.dims = _check_dims(dims)
+        self.dims = check_dims(dims if isinstance(dims, Iterable) else (dims,))
         if in_features < 1:
             raise ValueError(f"in_features must be at least 1, got {in_features}")
         if not 0 <= min_kappa < float("inf"):
@@ -97,18 +99,18 @@ class ProductVMFLatent(nn.Module):
 
     def sample_prior(self, n: int) -> Tensor:
         """n points uniform on the product of spheres, (n, Σm)."""
-        return self.normalise(torch.randn(n, self.size, dtype=torch.float32, device=self.head.weight.device))
+        return ProductHypersphericalUniform(self.dims, device=self.head.weight.device).sample((n,))
 
     def normalise(self, raw: Tensor) -> Tensor:
         """Divides each shell of raw (..., Σm) by its length."""
-        tiny = torch.finfo(raw.dtype).tiny
+        tiny = torch.finfo(raw.dtype).tiny  # changes no square above 1e-31, and its derivative costs nothing
         if len(set(self.dims)) == 1:
             shells = raw.unflatten(-1, (len(self.dims), self.dims[0]))
-            return (shells * shells.square().sum(-1, keepdim=True).clamp_min(tiny).rsqrt()).flatten(-2)
+            return (shells * shells.square().sum(-1, keepdim=True).add(tiny).rsqrt()).flatten(-2)
         # Segment sums, not a matrix product with an indicator: that one would be rounded to TF32 or bfloat16.
         owner = shell_of_coordinate(self.dims, raw.device)
         squares = raw.new_zeros(raw.shape[:-1] + (len(self.dims),)).index_add(-1, owner, raw.square())
-        return raw * squares.clamp_min(tiny).rsqrt().index_select(-1, owner)
+        return raw * squares.add(tiny).rsqrt().index_select(-1, owner)
 
     def forward(self, features: Tensor) -> ProductVMFPosterior:
         if features.shape[-1] != self.in_features:
@@ -153,8 +155,8 @@ class HypersphericalVAE(nn.Module):
     def elbo(self, x: Tensor, beta: "float | Tensor | list | tuple" = 1.0) -> ELBO:
         """log p(x) >= E log p(x|z) - Σ_k β_k KL_k, by one sample of z for each row.
 
-        x is (B, ...) with values in [0, 1]; `beta` a number or one for each shell. Raises ValueError if beta has another
-        length, or if the decoder's output doesn't fit x.
+        x is (B, ...) with values in [0, 1]; `beta` a number or one for each shell. Raises ValueError if beta has
+        another length, or if the decoder's output doesn't fit x.
         """
         features = self.encoder(x)
         posterior = self.latent(features)

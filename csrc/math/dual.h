@@ -27,8 +27,11 @@ struct Dual {
   VMF_HD friend auto operator>=(Dual a, Dual b) { return a.value >= b.value; }
   VMF_HD friend auto operator>(Dual a, Dual b) { return a.value > b.value; }
 
+  VMF_HD friend auto operator==(Dual a, Dual b) { return a.value == b.value; }
+
   VMF_HD friend Dual fma(Dual a, Dual b, Dual c) { return a * b + c; }
   VMF_HD friend Dual max(Dual a, Dual b) { return select(a.value > b.value, a, b); }
+  VMF_HD friend Dual min(Dual a, Dual b) { return select(a.value < b.value, a, b); }
   VMF_HD friend Dual sqrt(Dual a) {
     T root = sqrt(a.value);
     return {root, T(0.5) * a.slope / root};

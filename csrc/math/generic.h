@@ -22,8 +22,10 @@
 
 #ifdef __CUDACC__
 #define VMF_HD __host__ __device__ __forceinline__
+#define VMF_UNROLL _Pragma("unroll")
 #else
 #define VMF_HD inline __attribute__((always_inline))
+#define VMF_UNROLL _Pragma("GCC unroll 80")
 #endif
 
 namespace vmf_ops {
@@ -128,6 +130,16 @@ VMF_HD WideProduct<uint32_t> multiply_wide(uint32_t a, uint32_t constant) {
 }
 VMF_HD int32_t signed_word(uint32_t a) { return int32_t(a); }
 VMF_HD int64_t join(uint32_t high, uint32_t low) { return int64_t(uint64_t(high) << 32 | low); }
+
+// The constexpr array c in T's precision, for loops that stay loops: device code can index it.
+template <class T, const auto& c>
+struct Table {
+  static constexpr int size = sizeof(c) / sizeof(c[0]);
+  Scalar<T> at[size] = {};
+  constexpr Table() {
+    for (int i = 0; i < size; i++) at[i] = Scalar<T>(c[i]);
+  }
+};
 
 // sum_{i=first}^{last} c[i] x^(i-first) by Horner, over a constexpr array; the recursion unrolls and the constants are
 // evaluated by the compiler, as device code needs. With a row it reads a table c[row][i].

@@ -31,7 +31,8 @@ VMF_HD T hypotenuse(T v, T x) {
   auto large = max(v, x) > T(huge);
   T scale = select(large, T(1 / huge / huge), T(1));
   T a = v * scale, b = x * scale;
-  return sqrt(fma(a, a, b * b)) * select(large, T(huge * huge), T(1));
+  T s = sqrt(fma(a, a, b * b)) * select(large, T(huge * huge), T(1));
+  return min(s, T(std::numeric_limits<Scalar<T>>::max()));
 }
 
 // log((v + s)/x) = asinh(v/x). Its argument less 1 has no cancellation; a tiny x is scaled, so that v/x is finite.
@@ -54,8 +55,15 @@ VMF_HD T debye_sum(T p2, T inverse_s) {
     return fma(debye_sum<table, k + 1, last>(p2, inverse_s), inverse_s, row);
 }
 
-// P/Q = sum_{k>=0} t^k / (k! (v+1)_k) and D/P its logarithmic derivative in log t over t, by Horner without a division:
-// Q <- (1 + v/k) Q, P <- Q + t/k^2 P.
+// 2^-round(log2 n), by which Horner's steps are scaled to keep their products in range: exact, unlike 1/n.
+constexpr double power_of_two_over(double n) {
+  double scale = 1;
+  while (n * scale > 1.5) scale *= 0.5;
+  return scale;
+}
+
+// P/Q = sum_{k>=0} t^k / (k! (v+1)_k) and D/P its logarithmic derivative in t, by Horner without a division or a rounded
+// constant: Q <- k (v + k) Q, P <- Q + t P, both scaled by a power of two.
 template <class T>
 struct PowerSeries {
   T numerator, derivative, first, denominator;
@@ -63,15 +71,12 @@ struct PowerSeries {
 template <int terms, bool with_slope, class T>
 VMF_HD PowerSeries<T> power_series(T v, T t) {
   T q = T(1), p = T(1), d = T(0);
-#ifndef __CUDA_ARCH__
-#pragma GCC unroll 64
-#else
-#pragma unroll
-#endif
+  VMF_UNROLL
   for (int k = terms; k > 1; k--) {
-    T tk = t * T(1.0 / (double(k) * k));
+    const double scale = power_of_two_over(double(k) * k);
+    T tk = t * T(scale);
     if constexpr (with_slope) d = tk * (p + d);
-    q = fma(v * T(1.0 / k), q, q);
+    q = q * fma(v, T(k * scale), T(k * k * scale));
     p = fma(tk, p, q);
   }
   // The term k = 1 is left out of the numerators: P = Q + t first, D = t derivative.
@@ -112,7 +117,8 @@ struct LogIv {
   template <int region, Scaling scaling, bool with_slope, class T>
   VMF_HD static ValueAndSlope<T> in_region(PreparedOrder<T> order, T x) {
     if constexpr (region < 2)
-      return series<int(by_precision<T>(region == 0 ? 20 : 41, region == 0 ? 11 : 19)), scaling, with_slope>(order, x);
+      return series<int(by_precision<T>(region == 0 ? 20 : 41, region == 0 ? 11 : 19)), region == 0, scaling, with_slope>(
+          order, x);
     else
       return debye<int(by_precision<T>(region == 2 ? 16 : 10, region == 2 ? 6 : 4)), scaling, with_slope>(order.v, x);
   }
@@ -126,18 +132,19 @@ struct LogIv {
   }
 
  private:
-  template <int terms, Scaling scaling, bool with_slope, class T>
+  template <int terms, bool short_series, Scaling scaling, bool with_slope, class T>
   VMF_HD static ValueAndSlope<T> series(PreparedOrder<T> order, T x) {
     T v = order.v, t = T(0.25) * x * x;
     auto f = detail::power_series<terms, with_slope>(v, t);
     T log_sum, slope = T(0);
     if constexpr (with_slope) slope = v / x + T(0.5) * x * f.derivative / f.numerator;
-    if constexpr (scaling == Scaling::exponential) {
-      // e^-x goes into the sum: log F - x would keep the rounding of a larger log F.
-      log_sum = log(exp(-x) * (f.numerator / f.denominator));
-      slope -= T(1);
-    } else {
+    if constexpr (scaling == Scaling::none || short_series)
       log_sum = log1p(t * f.first / f.denominator);
+    else  // log F - x would keep the rounding of a larger log F
+      log_sum = log(exp(-x) * (f.numerator / f.denominator));
+    if constexpr (scaling == Scaling::exponential) {
+      if constexpr (short_series) log_sum -= x;
+      slope -= T(1);
     }
     // A tiny x is scaled, so that x/(2w) is a normal number.
     auto small = x < T(is_double<T> ? 0x1p-900 : 0x1p-96);
@@ -153,8 +160,8 @@ struct LogIv {
     T inverse_s = T(1) / s, p = v * inverse_s, p2 = p * p;
     T excess = v * (v / (s + x));  // s - x
     T head = scaling == Scaling::exponential ? excess : s;
-    T tail = fma(T(-0.5), log(T(6.283185307179586) * s),
-                 inverse_s * detail::debye_sum<coefficients::debye, 1, terms>(p2, inverse_s));
+    T tail = fma(T(-0.5), log(s), T(-0.9189385332046727)) +
+             inverse_s * detail::debye_sum<coefficients::debye, 1, terms>(p2, inverse_s);
     T value = fma(-v, detail::asinh_ratio(v, x, s), head) + tail;
     T slope = T(0);
     if constexpr (with_slope) {

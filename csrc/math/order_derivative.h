@@ -57,20 +57,20 @@ struct LogIvOrderSlope {
   template <class T>
   VMF_HD static T integral(T v, T x) {
     constexpr double pi = 3.141592653589793;
-    using coefficients::gauss_nodes;
-    using coefficients::gauss_weights;
+    static constexpr Table<T, coefficients::gauss_nodes> nodes;
+    static constexpr Table<T, coefficients::gauss_weights> weights;
     // The integrands are below eps beyond these ends; x is at most 26 here.
     T top = T(pi) * min(T(1), sqrt(T(20) / x)), cut = T(38) / x;
     T end = log1p(cut + sqrt(cut * (cut + T(2))));  // acosh(1 + cut)
     T cos_v = cos(T(pi) * v), sin_v = sin(T(pi) * v) * T(1 / pi);
     T theta_sin = T(0), cosine = T(0), tail = T(0), tail_slope = T(0);
     for (int i = 0; i < 32; i++) {
-      T theta = top * T(gauss_nodes[i]), half = sin(T(0.5) * theta);
-      T weight = T(gauss_weights[i]) * exp(T(-2) * x * half * half);
+      T theta = top * T(nodes.at[i]), half = sin(T(0.5) * theta);
+      T weight = T(weights.at[i]) * exp(T(-2) * x * half * half);
       theta_sin = fma(weight * theta, sin(v * theta), theta_sin);
       cosine = fma(weight, cos(v * theta), cosine);
-      T u = end * T(gauss_nodes[i]), growth = exp(u);
-      weight = T(gauss_weights[i]) * exp(-x * fma(T(0.5), growth + T(1) / growth, T(1)) - v * u);
+      T u = end * T(nodes.at[i]), growth = exp(u);
+      weight = T(weights.at[i]) * exp(-x * fma(T(0.5), growth + T(1) / growth, T(1)) - v * u);
       tail = tail + weight;
       tail_slope = fma(weight, cos_v - u * sin_v, tail_slope);
     }
@@ -81,6 +81,7 @@ struct LogIvOrderSlope {
   template <class T>
   VMF_HD static T series(T v, T x) {
     T t = T(0.25) * x * x, f = T(1), slope = T(0);
+    VMF_UNROLL
     for (int k = int(by_precision<T>(42, 20)); k > 0; k--) {
       T inverse = T(1) / (v + T(k)), factor = t * inverse * T(1.0 / k);
       slope = factor * (slope - f * inverse);

@@ -26,11 +26,7 @@ struct Words {
 
 template <class W>
 VMF_HD Words<W> philox(Key key, Words<W> c) {
-#ifndef __CUDA_ARCH__
-#pragma GCC unroll 10
-#else
-#pragma unroll
-#endif
+  VMF_UNROLL
   for (int round = 0; round < 10; round++) {
     auto a = multiply_wide(c.w0, 0xD2511F53u), b = multiply_wide(c.w2, 0xCD9E8D57u);
     c = {b.high ^ c.w1 ^ W(key.low), b.low, a.high ^ c.w3 ^ W(key.high), a.low};

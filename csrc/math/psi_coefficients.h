@@ -17,16 +17,6 @@ inline constexpr double gauss_weights_4[4] = {
     0x1.64340f7e7b666p-3,
 };
 
-inline constexpr double gauss_nodes_8[8] = {
-    0x1.454e34f5339a0p-6, 0x1.a06d536d82f88p-4, 0x1.e5dad4f9af698p-3, 0x1.a214dac30e32fp-2,
-    0x1.2ef5929e78e68p-1, 0x1.86894ac19425ap-1, 0x1.cbf255924fa0fp-1, 0x1.f5d58e5856633p-1,
-};
-
-inline constexpr double gauss_weights_8[8] = {
-    0x1.9ea1d04ca03aep-5, 0x1.c76fb531d2b94p-4, 0x1.413c50a25560ep-3, 0x1.736360b19933dp-3,
-    0x1.736360b19933dp-3, 0x1.413c50a25560ep-3, 0x1.c76fb531d2b94p-4, 0x1.9ea1d04ca03aep-5,
-};
-
 inline constexpr double gauss_nodes_10[10] = {
     0x1.ab83f3aa1a500p-7, 0x1.1459a858d3434p-4, 0x1.4848dbae43cd0p-3, 0x1.2219ffb7f4a92p-2, 0x1.b3c6be1db8762p-2,
     0x1.261ca0f123c4fp-1, 0x1.6ef3002405ab7p-1, 0x1.adedc9146f0ccp-1, 0x1.dd74caf4e597ap-1, 0x1.f951f0315796cp-1,

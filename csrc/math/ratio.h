@@ -37,20 +37,15 @@ VMF_HD T expansion_sum(T p, T inverse_s) {
     return fma(expansion_sum<table, j + 1, last, degree_step, degree_offset>(p, inverse_s), inverse_s, row);
 }
 
-// 1F2(v+1/2; v+2, 2v+2; x^2) as P/Q: Q <- (1 + (v+1)/k)(1 + 2mu/k) Q, P <- Q + x^2 (mu+k-1)/k^3 P.
+// 1F2(v+1/2; v+2, 2v+2; x^2) as P/Q: Q <- (v+1+k)(2mu+k) k Q, P <- Q + x^2 (mu+k-1) P, scaled as power_series.
 template <int terms, class T>
 VMF_HD T ratio_series_numerator(T v, T x) {
   T mu = v + T(0.5), x2 = x * x, q = T(1), p = T(1);
-#ifndef __CUDA_ARCH__
-#pragma GCC unroll 80
-#else
-#pragma unroll
-#endif
+  VMF_UNROLL
   for (int k = terms; k > 0; k--) {
-    T widen = fma(v + T(1), T(1.0 / k), T(1)) * fma(T(2) * mu, T(1.0 / k), T(1));
-    T term = x2 * T(1.0 / (double(k) * k * k)) * (mu + T(k - 1));
-    q = q * widen;
-    p = fma(term, p, q);
+    const double scale = power_of_two_over(double(k) * k * k);
+    q = q * ((v + T(k + 1)) * fma(T(2) * mu, T(k * scale), T(k * k * scale)));
+    p = fma(x2 * T(scale) * (mu + T(k - 1)), p, q);
   }
   return p / q;
 }
@@ -95,7 +90,12 @@ struct BesselRatio {
   // 1 - r from the primitives of the head.
   template <class T>
   VMF_HD static T complement(T mu, T x, T h, T q) {
-    return (mu + mu * (mu / (h + x)) + q / (h + x)) / (h + mu);
+    T y = (mu + mu * (mu / (h + x)) + q / (h + x)) / (h + mu);
+    if (any(mu == T(0))) {  // 1 - tanh x, where all of it is q
+      T e = exp(T(-2) * x);
+      y = select(mu == T(0), T(2) * e / (T(1) + e), y);
+    }
+    return min(y, T(1));
   }
 
  private:
