@@ -9,7 +9,7 @@
 namespace vmf_ops {
 
 struct Broadcast {
-  std::vector<int64_t> sizes;                // of the output
+  std::vector<int64_t> sizes;                 // of the output
   std::vector<int64_t> v_strides, x_strides;  // in elements, 0 where broadcast
   int64_t numel = 1;
 
@@ -20,8 +20,9 @@ struct Broadcast {
     for (size_t d = 0; d < dim; d++) {
       const bool in_v = d + v_dim >= dim, in_x = d + x_dim >= dim;
       const int64_t a = in_v ? v_sizes[d + v_dim - dim] : 1, b = in_x ? x_sizes[d + x_dim - dim] : 1;
-      if (a != b && a != 1 && b != 1) throw std::runtime_error("sizes " + std::to_string(a) + " and " + std::to_string(b) +
-                                                                     " do not broadcast in one dimension");
+      if (a != b && a != 1 && b != 1)
+        throw std::runtime_error("sizes " + std::to_string(a) + " and " + std::to_string(b) +
+                                 " do not broadcast in one dimension");
       sizes[d] = a == 1 ? b : a;
       v_strides[d] = a == 1 ? 0 : v_steps[d + v_dim - dim];
       x_strides[d] = b == 1 ? 0 : x_steps[d + x_dim - dim];
@@ -75,8 +76,8 @@ struct Broadcast {
 // out[o][i] = loop(v, x)[o] over the broadcast elements [begin, end), through blocks in the cache where an input is not
 // already an array in order: no temporary of the output's size.
 template <class T, class Loop>
-void run_broadcast(const Broadcast& shape, Loop* loop, const T* v, const T* x, T* const* out, int outputs, int64_t begin,
-                   int64_t end) {
+void run_broadcast(const Broadcast& shape, Loop* loop, const T* v, const T* x, T* const* out, int outputs,
+                   int64_t begin, int64_t end) {
   const bool v_fixed = shape.fixed(shape.v_strides), v_in_order = shape.contiguous(shape.v_strides);
   const bool x_in_order = shape.contiguous(shape.x_strides);
   T* at[4];

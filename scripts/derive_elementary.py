@@ -52,7 +52,14 @@ def gauss_legendre(n):
 
 
 FITS = [  # name, function, interval, degree in double, degree in float, meaning
-    ("log_tail", atanh_tail, (0, log_edge), 6, 3, "log m = 2s + s z P(z), s = (m-1)/(m+1), z = s^2, m in [sqrt(1/2), sqrt(2)]"),
+    (
+        "log_tail",
+        atanh_tail,
+        (0, log_edge),
+        6,
+        3,
+        "log m = 2s + s z P(z), s = (m-1)/(m+1), z = s^2, m in [sqrt(1/2), sqrt(2)]",
+    ),
     ("exp_tail", exp_tail, (-exp_edge, exp_edge), 10, 5, "e^r = 1 + r + r^2 P(r), |r| <= log(2)/2"),
     ("sin_tail", sin_tail, (0, trig_edge), 8, 4, "sin x = x + x z P(z), z = x^2, |x| <= pi/2"),
     ("cos_tail", cos_tail, (0, trig_edge), 9, 5, "cos x = 1 + z P(z), z = x^2, |x| <= pi/2"),

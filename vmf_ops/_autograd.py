@@ -41,6 +41,8 @@ def _outer_jvp(tensors):
     stack = torch._C._functorch.get_interpreter_stack() or []
     if sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack) < 2:
         yield tensors
+    elif torch.compiler.is_compiling():  # where torch cannot tell the two levels apart
+        raise NotImplementedError("a jvp of a jvp cannot be compiled: call it outside of torch.compile")
     else:
         with forward_ad._set_fwd_grad_enabled(True):
             yield tuple(forward_ad.unpack_dual(t).primal for t in tensors)
@@ -196,7 +198,7 @@ def promote(name, v, x, *, order="v", argument="x", order_dtype_counts=True):
         elif value.device != device:
             if value.dim() or value.device.type != "cpu":
                 raise RuntimeError(
-                    f"{name}: expected all tensors on one device, got {label} on {value.device} and the other on {device}"
+                    f"{name}: expected all tensors on one device, got {label} on {value.device}, not on {device}"
                 )
             value = value.to(device)
         tensors.append(value.to(compute))

@@ -33,9 +33,7 @@ def _third_ratio_slope(v, x, _):
 
 _ratio_curvature = differentiable("iv_ratio", _ratio_curvature_op, slope=_third_ratio_slope)
 _ratio_slope = differentiable("iv_ratio", op("ratio_slope"), slope=lambda v, x, _: _ratio_curvature(v, x))
-_ratio = differentiable(
-    "iv_ratio", op("ratio"), op("ratio_with_slope", 2), slope=lambda v, x, _: _ratio_slope(v, x)
-)
+_ratio = differentiable("iv_ratio", op("ratio"), op("ratio_with_slope", 2), slope=lambda v, x, _: _ratio_slope(v, x))
 _ratio_c = differentiable(
     "iv_ratio_c",
     op("ratio_complement"),
@@ -58,7 +56,7 @@ def _log_ive_slope(v, x, _):
 
 
 def _ive_slope(v, x, f):
-    """DLMF 10.29.2, by the lower order too where there is one: no division by x, so right at x = 0 in every derivative."""
+    """DLMF 10.29.2; by the lower order too where there is one, without a division by x, so right at x = 0."""
     has_lower = v >= 1
     lower = _ive(torch.where(has_lower, v - 1, v), x)
     upper = _ive(v + 1, x)

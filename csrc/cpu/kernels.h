@@ -43,14 +43,14 @@ struct Elementwise {
 namespace cpu_default {
 Elementwise special(Op op);
 Elementwise vmf(Op op);
-}
+}  // namespace cpu_default
 namespace cpu_avx2 {
 Elementwise special(Op op);
 Elementwise vmf(Op op);
-}
+}  // namespace cpu_avx2
 namespace cpu_avx512 {
 Elementwise special(Op op);
 Elementwise vmf(Op op);
-}
+}  // namespace cpu_avx512
 
 }  // namespace vmf_ops

@@ -114,9 +114,7 @@ struct Simd {
     for (int i = 0; i < N; i++) a.v[i] = std::sqrt(a.v[i]);
     return a;
   }
-  VMF_HD friend Simd abs(Simd a) {
-    return (Vector)((Lanes)a.v & std::numeric_limits<I>::max());
-  }
+  VMF_HD friend Simd abs(Simd a) { return (Vector)((Lanes)a.v & std::numeric_limits<I>::max()); }
   // -ffp-contract=fast makes this one instruction where the ISA has it.
   VMF_HD friend Simd fma(Simd a, Simd b, Simd c) { return a.v * b.v + c.v; }
   VMF_HD friend Simd<I, N> bits(Simd a) { return (Lanes)a.v; }

@@ -62,8 +62,8 @@ constexpr double power_of_two_over(double n) {
   return scale;
 }
 
-// P/Q = sum_{k>=0} t^k / (k! (v+1)_k) and D/P its logarithmic derivative in t, by Horner without a division or a rounded
-// constant: Q <- k (v + k) Q, P <- Q + t P, both scaled by a power of two.
+// P/Q = sum_{k>=0} t^k / (k! (v+1)_k) and D/P its logarithmic derivative in t, by Horner without a division or a
+// rounded constant: Q <- k (v + k) Q, P <- Q + t P, both scaled by a power of two.
 template <class T>
 struct PowerSeries {
   T numerator, derivative, first, denominator;
@@ -117,8 +117,8 @@ struct LogIv {
   template <int region, Scaling scaling, bool with_slope, class T>
   VMF_HD static ValueAndSlope<T> in_region(PreparedOrder<T> order, T x) {
     if constexpr (region < 2)
-      return series<int(by_precision<T>(region == 0 ? 20 : 41, region == 0 ? 11 : 19)), region == 0, scaling, with_slope>(
-          order, x);
+      return series<int(by_precision<T>(region == 0 ? 20 : 41, region == 0 ? 11 : 19)), region == 0, scaling,
+                    with_slope>(order, x);
     else
       return debye<int(by_precision<T>(region == 2 ? 16 : 10, region == 2 ? 6 : 4)), scaling, with_slope>(order.v, x);
   }

@@ -21,7 +21,8 @@ struct DebyeOrderSlope {
   constexpr DebyeOrderSlope() {
     for (int k = 1; k <= 16; k++)
       for (int i = 0; i <= k; i++)
-        row[k][i] = 2. * (i + 1) * (i < k ? coefficients::debye[k][i + 1] : 0.) - (2. * i + k) * coefficients::debye[k][i];
+        row[k][i] =
+            2. * (i + 1) * (i < k ? coefficients::debye[k][i + 1] : 0.) - (2. * i + k) * coefficients::debye[k][i];
   }
 };
 inline constexpr DebyeOrderSlope debye_order_slope;
