@@ -37,11 +37,14 @@ def find_nvcc():
     return nvcc
 
 
+TORCH = find_torch()  # before pip resolves dependencies and downloads another torch
+
+
 class CMakeBuild(build_ext):
     def build_extension(self, ext):
         import pybind11
 
-        torch, nvcc = find_torch(), find_nvcc()
+        nvcc = find_nvcc()
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         # A fresh folder each time: a cache left by an isolated build names a ninja and a pybind11 that are gone.
         # VMF_OPS_BUILD_DIR keeps one, for incremental builds outside isolation.
@@ -49,7 +52,7 @@ class CMakeBuild(build_ext):
         folder = Path(kept or tempfile.mkdtemp(prefix="vmf_ops_build_"))
         configure = [
             *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
-            f"-DTORCH_DIR={torch}",
+            f"-DTORCH_DIR={TORCH}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target}",

@@ -1,6 +1,6 @@
 """Tables and figures of the results beside the paper's: python -m experiments.report.
 
-Reads results/table2_<dataset>.csv and its like, and writes results/report.md and the figures it shows. The picture of
+Reads results/table2_<dataset>.csv and its like, and writes results/report_<dataset>.md and the figures it shows. The picture of
 the circles needs the checkpoint of a run that has some, and is drawn where --runs holds one.
 """
 
@@ -151,7 +151,7 @@ def circles_figure(vae, images: data.Images, path: Path, steps=16):
         pictures = vae.decoder(z).sigmoid().reshape(steps, height, width)
         axis.imshow(pictures.transpose(0, 1).reshape(height, -1).numpy(), cmap="gray_r", vmin=0, vmax=1)
         axis.set_axis_off()
-        axis.set_title(f"circle {k + 1}, KL {kl[k]:.2f}", fontsize=7, loc="left", pad=2)
+        axis.set_title(f"shell {k + 1}, a circle, KL {kl[k]:.2f}", fontsize=7, loc="left", pad=2)
     figure.tight_layout(pad=0.3)
     save(figure, path)
 

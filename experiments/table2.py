@@ -181,7 +181,7 @@ def main(argv=None):
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="rows by name (all of the table's)")
     parser.add_argument("--fixed-dof", action="store_true", help="Table 5: 40 degrees of freedom, not 41 coordinates")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
-    parser.add_argument("--gradient", choices=("implicit", "rsvi"), default="implicit")
+    parser.add_argument("--gradient", choices=train.GRADIENTS, default="implicit")
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--importance-samples", type=int, default=500)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, one thread each")

@@ -19,6 +19,9 @@ import torch
 
 from experiments import data, models
 
+MODELS = ("vmf", "gaussian")
+GRADIENTS = ("implicit", "rsvi")
+
 
 class TrainingError(Exception):
     """A run cannot start or go on; the message is one line."""
@@ -48,8 +51,12 @@ class Config:
             object.__setattr__(self, "warmup", min(100, self.epochs // 3))
         if self.epochs < 1 or self.warmup >= self.epochs:
             raise TrainingError(f"{self.epochs} epochs, {self.warmup} of warm-up: the best model is chosen after it")
-        if len(self.beta) not in (1, len(self.shells)):
-            raise TrainingError(f"beta needs one number or one per shell ({len(self.shells)}), got {len(self.beta)}")
+        for name, choices in (("model", MODELS), ("gradient", GRADIENTS)):
+            if getattr(self, name) not in choices:
+                raise TrainingError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        shells = len(self.shells) if self.model == "vmf" else 1
+        if len(self.beta) not in (1, shells):
+            raise TrainingError(f"beta needs one number or one per shell ({shells}), got {len(self.beta)}")
         for name in ("batch_size", "patience", "importance_samples"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -261,10 +268,10 @@ def main(argv=None):
     parser.add_argument("--dataset", choices=data.DATASETS, default="digits")
     parser.add_argument("--data-dir", type=Path, help="folder of the data set's files (digits needs none)")
     parser.add_argument("--shells", default="15,10,4,3,2,1", help="sphere dimensions d (a circle is 1)")
-    parser.add_argument("--model", choices=("vmf", "gaussian"), default="vmf")
+    parser.add_argument("--model", choices=MODELS, default="vmf")
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--gradient", choices=("implicit", "rsvi"), default="implicit")
+    parser.add_argument("--gradient", choices=GRADIENTS, default="implicit")
     parser.add_argument("--min-kappa", type=float, default=1.0, help="kappa = this + softplus; 0 reaches the prior")
     parser.add_argument("--beta", default="1", help="weight of the KL, one number or one per shell")
     parser.add_argument("--batch-size", type=int, default=100)

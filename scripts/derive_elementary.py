@@ -92,14 +92,14 @@ def main():
     ]
     for name, function, interval, *degrees, meaning in FITS:
         lines.append(f"// {meaning}")
-        for degree, suffix in zip(degrees, ("", "_float")):
+        for degree, suffix in zip(degrees, ("", "_float"), strict=True):
             fit, error = mp.chebyfit(function, list(interval), degree + 1, error=True)
             print(f"{name}{suffix}: degree {degree}, error {mp.nstr(error, 3)}")
             values = ", ".join(repr(float(c)) for c in fit[::-1])
             lines.append(f"inline constexpr double {name}{suffix}[] = {{{values}}};")
         lines.append("")
     lines.append("// Gauss and Legendre's rule on [0, 1]")
-    for name, values in zip(("gauss_nodes", "gauss_weights"), gauss_legendre(32)):
+    for name, values in zip(("gauss_nodes", "gauss_weights"), gauss_legendre(32), strict=True):
         lines.append(f"inline constexpr double {name}[] = {{{', '.join(repr(float(x)) for x in values)}}};")
     lines.append("")
     lines.append("}  // namespace vmf_ops::coefficients")

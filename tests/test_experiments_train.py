@@ -60,7 +60,16 @@ def test_warmup_is_a_third_and_at_most_a_hundred_epochs():
 
 @pytest.mark.parametrize(
     "options",
-    [{"epochs": 0}, {"epochs": 5, "warmup": 5}, {"beta": (1.0, 2.0)}, {"batch_size": 0}, {"importance_samples": 0}],
+    [
+        {"epochs": 0},
+        {"epochs": 5, "warmup": 5},
+        {"beta": (1.0, 2.0)},
+        {"batch_size": 0},
+        {"importance_samples": 0},
+        {"model": "gaussian", "shells": (2, 1), "beta": (1.0, 2.0)},
+        {"model": "laplace"},
+        {"gradient": "exact"},
+    ],
 )
 def test_impossible_settings_are_refused(options):
     with pytest.raises(train.TrainingError):

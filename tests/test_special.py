@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -252,7 +253,7 @@ def test_compiles_whole(name, points):
     for f in (log_iv, iv_ratio):
         torch._dynamo.reset()
         transform = TRANSFORMS[name]
-        compiled = torch.compile(lambda v, x, f=f: transform(f, v, x), fullgraph=True, backend="aot_eager")
+        compiled = torch.compile(partial(transform, f), fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(v, x), transform(f, v, x))
 
 
