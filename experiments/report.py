@@ -1,7 +1,7 @@
 """Tables and figures of the results beside the paper's: python -m experiments.report.
 
-Reads results/table2_<dataset>.csv and its like, and writes results/report_<dataset>.md and the figures it shows. The picture of
-the circles needs the checkpoint of a run that has some, and is drawn where --runs holds one.
+Reads results/table2_<dataset>.csv and its like, and writes results/report_<dataset>.md and the figures it shows. The
+picture of the circles needs the checkpoint of a run that has some, and is drawn where --runs holds one.
 """
 
 import argparse
