@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Transform, constraints, kl_divergence, register_kl, transform_to
 
+from ._shells import check_dims, constant, shell_of_coordinate
 from .sampling import sample_vmf
 from .special import iv_ratio_c
 from .vmf import (
@@ -123,40 +124,6 @@ transform_to.register(_ProductOfUnitVectors, lambda constraint: _Normalize(const
 
 
 # ---- Shells side by side ----
-
-
-def _check_dims(dims) -> tuple[int, ...]:
-    try:
-        dims = tuple(dims)
-    except TypeError:
-        raise TypeError(f"dims must be a sequence of ambient dimensions, not {dims!r}") from None
-    for m in dims:
-        if not isinstance(m, int) or m < 2:
-            raise ValueError(f"dims must be integers >= 2 (ambient dimensions), not {dims!r}")
-    if not dims:
-        raise ValueError("dims must name one shell at least")
-    return dims
-
-
-_constants: dict = {}
-
-
-def _constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A 1-d tensor of these values, kept: a fresh one would be copied to the device at every call."""
-    if torch.compiler.is_compiling():
-        return torch.tensor(values, dtype=dtype, device=device)
-    key = values, dtype, device
-    kept = _constants.get(key)
-    if kept is None:
-        with torch.inference_mode(False):
-            kept = torch.tensor(values, dtype=dtype, device=device)
-        if type(kept) is Tensor:  # not the stand-in of a fake or functional mode, which ends with it
-            _constants[key] = kept
-    return kept
-
-
-def _shell_of_coordinate(dims: tuple[int, ...], device: torch.device) -> Tensor:
-    return _constant(tuple(k for k, m in enumerate(dims) for _ in range(m)), torch.int64, device)
 
 
 def _normalized(x: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -393,7 +360,7 @@ class HypersphericalUniform(_Spherical):
     arg_constraints: dict = {}
 
     def __init__(self, m, batch_shape=(), *, dtype=None, device=None, validate_args=None):
-        (m,) = _check_dims((m,))
+        (m,) = check_dims((m,))
         # An empty tensor carries dtype and device, so that `to` finds them.
         self._like = torch.empty(0, dtype=dtype or torch.get_default_dtype(), device=device)
         super().__init__(torch.Size(batch_shape), torch.Size((m,)), validate_args=_validation(validate_args))
@@ -455,7 +422,7 @@ class ProductVonMisesFisher(_Spherical):
     _parameters = ("loc", "concentration")
 
     def __init__(self, loc, concentration, dims, *, normalize=True, validate_args=None):
-        self.dims = dims = _check_dims(dims)
+        self.dims = dims = check_dims(dims)
         concentration = _as_concentration(concentration, loc)
         if loc.dim() < 1 or loc.shape[-1] != sum(dims):
             raise ValueError(f"loc must have shape (..., {sum(dims)}) for dims {dims}, got {tuple(loc.shape)}")
@@ -481,11 +448,11 @@ class ProductVonMisesFisher(_Spherical):
 
     @property
     def _m(self) -> Tensor:
-        return _constant(self.dims, self.concentration.dtype, self.concentration.device)
+        return constant(self.dims, self.concentration.dtype, self.concentration.device)
 
     def _spread(self, per_shell: Tensor) -> Tensor:
         """(..., K) to (..., Σm): each shell's number at each of its coordinates."""
-        return per_shell.index_select(-1, _shell_of_coordinate(self.dims, per_shell.device))
+        return per_shell.index_select(-1, shell_of_coordinate(self.dims, per_shell.device))
 
     @property
     def shells(self) -> tuple[VonMisesFisher, ...]:
@@ -555,7 +522,7 @@ class ProductHypersphericalUniform(_Spherical):
     arg_constraints: dict = {}
 
     def __init__(self, dims, batch_shape=(), *, dtype=None, device=None, validate_args=None):
-        self.dims = _check_dims(dims)
+        self.dims = check_dims(dims)
         self._like = torch.empty(0, dtype=dtype or torch.get_default_dtype(), device=device)
         super().__init__(
             torch.Size(batch_shape), torch.Size((sum(self.dims),)), validate_args=_validation(validate_args)
@@ -579,7 +546,7 @@ class ProductHypersphericalUniform(_Spherical):
     def variance(self) -> Tensor:
         """1/m at the coordinates of each shell."""
         values = tuple(1 / m for m in self.dims for _ in range(m))
-        return _constant(values, self._like.dtype, self._like.device).expand(self.batch_shape + self.event_shape)
+        return constant(values, self._like.dtype, self._like.device).expand(self.batch_shape + self.event_shape)
 
     def rsample(self, sample_shape=(), *, generator=None) -> Tensor:
         """Normalised normal vectors; there is nothing to differentiate."""
@@ -623,7 +590,7 @@ def _kl_vmf_vmf(m, p: Tensor, q: Tensor, distance: Tensor) -> Tensor:
     Gauss-Legendre, whose error falls by 190 with each node, as the poles of A' lie on the imaginary axis.
     """
     single = p.dtype != torch.float64
-    nodes, weights = [_constant(c, p.dtype, p.device) for c in _LEGENDRE[single]]
+    nodes, weights = [constant(c, p.dtype, p.device) for c in _LEGENDRE[single]]
     step = q - p
     shape = (-1,) + (1,) * step.dim()
     slopes = mean_length_slope(m, p + step * nodes.view(shape))

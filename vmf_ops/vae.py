@@ -17,10 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ._shells import check_dims, constant, shell_of_coordinate
 from .distributions import ProductHypersphericalUniform, ProductVonMisesFisher
-from .distributions import _check_dims as check_dims
-from .distributions import _constant as constant
-from .distributions import _shell_of_coordinate as shell_of_coordinate
 from .vmf import log_sphere_area
 
 __all__ = ["ELBO", "HypersphericalVAE", "ProductVMFLatent", "ProductVMFPosterior"]

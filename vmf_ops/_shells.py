@@ -1,0 +1,40 @@
+"""The shells of a product side by side in one vector: their ambient dimensions, and small constants of them."""
+
+import torch
+from torch import Tensor
+
+
+def check_dims(dims) -> tuple[int, ...]:
+    """dims as a tuple of integers >= 2, at least one."""
+    try:
+        dims = tuple(dims)
+    except TypeError:
+        raise TypeError(f"dims must be a sequence of ambient dimensions, not {dims!r}") from None
+    for m in dims:
+        if not isinstance(m, int) or m < 2:
+            raise ValueError(f"dims must be integers >= 2 (ambient dimensions), not {dims!r}")
+    if not dims:
+        raise ValueError("dims must name one shell at least")
+    return dims
+
+
+_constants: dict = {}
+
+
+def constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A 1-d tensor of these values, kept: a fresh one would be copied to the device at every call."""
+    if torch.compiler.is_compiling():
+        return torch.tensor(values, dtype=dtype, device=device)
+    key = values, dtype, device
+    kept = _constants.get(key)
+    if kept is None:
+        with torch.inference_mode(False):
+            kept = torch.tensor(values, dtype=dtype, device=device)
+        if type(kept) is Tensor:  # not the stand-in of a fake or functional mode, which ends with it
+            _constants[key] = kept
+    return kept
+
+
+def shell_of_coordinate(dims: tuple[int, ...], device: torch.device) -> Tensor:
+    """The index of the shell that each coordinate of the shells side by side belongs to."""
+    return constant(tuple(k for k, m in enumerate(dims) for _ in range(m)), torch.int64, device)
