@@ -307,7 +307,7 @@ Tensor sample_vmf_forward_ad_cpu(const Tensor& loc_tangent_, const Tensor& kappa
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(vmf_ops, m) {
-  m.def("sample_vmf(Tensor loc, Tensor kappa, int[] dims, Tensor key, int rows) -> (Tensor z, Tensor cosine)");
+  m.def("sample_vmf(Tensor loc, Tensor kappa, int[] dims, Tensor key, SymInt rows) -> (Tensor z, Tensor cosine)");
   m.def(
       "sample_vmf_backward(Tensor z_grad, Tensor z, Tensor cosine, Tensor loc, Tensor kappa, int[] dims, bool implicit, "
       "bool loc_wanted, bool kappa_wanted) -> (Tensor loc_grad, Tensor kappa_grad)");

@@ -183,15 +183,31 @@ def test_compiles_without_a_break(parameters, backend):
         assert torch.compile(draw, fullgraph=True, backend=backend)(loc, kappa).shape == loc.shape
 
 
-def test_exports(parameters):
+def test_compiles_once_for_every_batch_size(parameters):
+    compilations = []
+
+    def backend(graph, _):
+        compilations.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(draw, fullgraph=True, dynamic=True, backend=backend)
+    for rows in (3, 5, 8):
+        loc, kappa = (p[:1].expand(rows, -1) for p in parameters)
+        assert compiled(loc, kappa).shape == (rows, sum(DIMS))
+    assert len(compilations) == 1
+
+
+def test_exports_any_batch_size(parameters):
     class Module(torch.nn.Module):
         def forward(self, loc, kappa):
             return draw(loc, kappa)
 
-    program = torch.export.export(Module(), parameters)
-    z = program.module()(*parameters)
-    for part in z.split(DIMS, -1):
-        assert torch.allclose(part.norm(dim=-1), torch.ones(6, dtype=double))
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(Module(), parameters, dynamic_shapes=({0: batch}, {0: batch}))
+    for rows in (4, 6):
+        z = program.module()(*(p[:rows] for p in parameters))
+        for part in z.split(DIMS, -1):
+            assert torch.allclose(part.norm(dim=-1), torch.ones(rows, dtype=double))
 
 
 def test_checkpointing_draws_once(parameters):
