@@ -58,6 +58,7 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target}",
             f"-DVMF_OPS_VERSION={self.distribution.get_version()}",
             f"-DVMF_OPS_NVCC={nvcc or ''}",
+            f"-DVMF_OPS_STRICT={os.environ.get('VMF_OPS_STRICT', '')}",
         ]
         jobs = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
         try:

@@ -3,32 +3,9 @@
 
 #include <cstdint>
 
-namespace vmf_ops {
+#include "../op.h"
 
-// Element-wise functions of an order v (or a dimension) and an argument x; base order for the ratio's.
-enum class Op {
-  log_iv,
-  log_iv_with_slope,
-  log_ive,
-  log_ive_with_slope,
-  ive,
-  ive_with_slope,
-  log_iv_order_slope,
-  ratio,
-  ratio_with_slope,
-  ratio_complement,
-  ratio_complement_with_slope,
-  ratio_slope,
-  ratio_curvature,
-  // of a dimension m and kappa, or for concentration a mean length
-  kl_uniform,
-  kl_uniform_with_slope,
-  log_f,
-  log_f_with_slope,
-  log_peak,
-  log_peak_with_slope,
-  concentration,
-};
+namespace vmf_ops {
 
 template <class T>
 using ElementwiseLoop = void(const T* v, bool v_fixed, const T* x, T* const* out, int64_t n);

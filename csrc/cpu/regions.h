@@ -1,8 +1,7 @@
 // Evaluates a function of (v, x) whose method differs by region: a block's elements are sorted by region, so that
 // every register holds one region and pays for one method only.
 //
-// A function F has F::regions, F::region(v, x) (the index as a number in each lane), F::outputs, and
-// F::evaluate<region>(order, x, out) that fills out[F::outputs]; order comes from F::prepare(v), once when v is fixed.
+// What a function F offers, see csrc/math/functions.h; F::prepare(v) runs once when v is fixed.
 #pragma once
 
 #include <utility>

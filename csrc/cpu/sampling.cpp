@@ -14,10 +14,10 @@ namespace {
 
 constexpr int block_rows = 256;
 
+// What a shell's rows of a block need, row by row.
 template <class T>
 struct Block {
-  static constexpr int lanes = Number<Register<T>>::lanes;
-  alignas(64) T kappa[block_rows], d[block_rows], c[block_rows], side[block_rows];
+  alignas(64) T kappa[block_rows], d[block_rows], c[block_rows], side[block_rows], psi[block_rows];
 };
 
 // Row numbers row, row+1, ... as counter words; a register never straddles 2^32, since blocks are aligned.
@@ -29,8 +29,7 @@ Word<R> consecutive(uint32_t first) {
   return w;
 }
 
-// The rows of a shell in a block, padded to whole registers by its last row.
-template <class T>
+// The rows of a block, padded to whole registers by the last one.
 struct Rows {
   int64_t first;
   int count, padded;
@@ -38,8 +37,22 @@ struct Rows {
   uint32_t high() const { return uint32_t(first >> 32); }
 };
 
+// Where row i of a block stands in a tensor of `period` rows that repeat; it divides only where they do.
+class Repeated {
+ public:
+  Repeated(const Rows& rows, int64_t period) : first_(rows.first % period), period_(period), last_(rows.count - 1) {}
+  int64_t operator()(int i) const {
+    int64_t at = first_ + std::min(i, last_);
+    return at < period_ ? at : at % period_;
+  }
+
+ private:
+  int64_t first_, period_;
+  int last_;
+};
+
 template <bool circle, class T>
-void draw_cosines(const Rows<T>& rows, T n, Key key, uint32_t shell, Block<T>& block) {
+void draw_cosines(const Rows& rows, T n, Key key, uint32_t shell, Block<T>& block) {
   using R = Register<T>;
   constexpr int lanes = Number<R>::lanes;
   alignas(64) T b[block_rows], b_complement[block_rows];
@@ -139,15 +152,15 @@ void draw_normals(int m, Key key, Word<R> row, uint32_t row_high, uint32_t shell
 }
 
 template <class T>
-void draw_short_shell(const SamplingSlice<T>& slice, const Rows<T>& rows, int m, int offset, Key key, uint32_t shell,
+void draw_short_shell(const SamplingSlice<T>& slice, const Rows& rows, int m, int offset, Key key, uint32_t shell,
                       const Block<T>& block) {
   using R = Register<T>;
   constexpr int lanes = Number<R>::lanes;
+  const Repeated loc_row(rows, slice.loc_rows);
   R mu[64], z[64];
   for (int i = 0; i < rows.padded; i += lanes) {
     const T* mu_rows[lanes];
-    for (int l = 0; l < lanes; l++)
-      mu_rows[l] = slice.loc + (rows.first + std::min(i + l, rows.count - 1)) % slice.loc_rows * slice.size + offset;
+    for (int l = 0; l < lanes; l++) mu_rows[l] = slice.loc + loc_row(i + l) * slice.size + offset;
     load_tile(mu_rows, m, mu);
     R d = R::load(block.d + i), c = R::load(block.c + i);
     auto row = consecutive<R>(rows.low() + i);
@@ -164,14 +177,14 @@ void draw_short_shell(const SamplingSlice<T>& slice, const Rows<T>& rows, int m,
 
 // m = 3 in one go: the inversion and the turn come from one index.
 template <class T>
-void draw_sphere(const SamplingSlice<T>& slice, const Rows<T>& rows, int offset, Key key, uint32_t shell,
+void draw_sphere(const SamplingSlice<T>& slice, const Rows& rows, int offset, Key key, uint32_t shell,
                  Block<T>& block) {
   using R = Register<T>;
   constexpr int lanes = Number<R>::lanes;
+  const Repeated loc_row(rows, slice.loc_rows);
   for (int i = 0; i < rows.padded; i += lanes) {
     const T* mu_rows[lanes];
-    for (int l = 0; l < lanes; l++)
-      mu_rows[l] = slice.loc + (rows.first + std::min(i + l, rows.count - 1)) % slice.loc_rows * slice.size + offset;
+    for (int l = 0; l < lanes; l++) mu_rows[l] = slice.loc + loc_row(i + l) * slice.size + offset;
     R mu[3];
     load_tile(mu_rows, 3, mu);
     auto row = consecutive<R>(rows.low() + i);
@@ -196,25 +209,36 @@ struct Sum {
   }
   Scalar<R> value() const {
     constexpr int lanes = Number<R>::lanes;
-    Scalar<R> lane[lanes];
-    (total + part).store(lane);
-    for (int width = lanes / 2; width > 0; width /= 2)
-      for (int i = 0; i < width; i++) lane[i] += lane[i + width];
-    return lane[0];
+    return of_lanes<lanes>((total + part).v, 0);
+  }
+
+ private:
+  template <int count>
+  static VMF_HD Scalar<R> of_lanes(const typename R::Vector& v, int first) {
+    if constexpr (count == 1)
+      return v[first];
+    else
+      return of_lanes<count / 2>(v, first) + of_lanes<count / 2>(v, first + count / 2);
   }
 };
 
+// The first count lanes from and to memory; compilers make masked instructions of the loops.
 template <class R, class T>
 R load_some(const T* p, int count) {
-  if (count == Number<R>::lanes) return R::load(p);
-  R a = R(0);
-  std::memcpy(&a, p, count * sizeof(T));
-  return a;
+  constexpr int lanes = Number<R>::lanes;
+  if (count == lanes) return R::load(p);
+  alignas(64) T lane[lanes];
+  for (int i = 0; i < lanes; i++) lane[i] = i < count ? p[i] : T(0);
+  return R::load(lane);
 }
 template <class R, class T>
 void store_some(R a, T* p, int count) {
-  if (count == Number<R>::lanes) return a.store(p);
-  std::memcpy(p, &a, count * sizeof(T));
+  constexpr int lanes = Number<R>::lanes;
+  if (count == lanes) return a.store(p);
+  alignas(64) T lane[lanes];
+  a.store(lane);
+  for (int i = 0; i < lanes; i++)
+    if (i < count) p[i] = lane[i];
 }
 
 // f(j, count) for the registers of m components, the last perhaps with fewer than all lanes, and settle after every 64.
@@ -286,16 +310,16 @@ void for_blocks(int64_t begin, int64_t end, F body) {
   constexpr int lanes = Number<Register<T>>::lanes;
   while (begin < end) {
     int count = int(std::min(end, (begin / block_rows + 1) * block_rows) - begin);
-    body(Rows<T>{begin, count, (count + lanes - 1) / lanes * lanes});
+    body(Rows{begin, count, (count + lanes - 1) / lanes * lanes});
     begin += count;
   }
 }
 
 template <class T>
-void load_kappa(const SamplingSlice<T>& slice, const Rows<T>& rows, int64_t shell, T* kappa) {
+void load_kappa(const SamplingSlice<T>& slice, const Rows& rows, int64_t shell, T* kappa) {
+  const Repeated kappa_row(rows, slice.kappa_rows);
   for (int i = 0; i < rows.padded; i++) {
-    int64_t row = (rows.first + std::min(i, rows.count - 1)) % slice.kappa_rows;
-    T value = slice.kappa[row * slice.shells + shell];
+    T value = slice.kappa[kappa_row(i) * slice.shells + shell];
     kappa[i] = value >= T(0) ? value : std::numeric_limits<T>::quiet_NaN();
   }
 }
@@ -303,7 +327,7 @@ void load_kappa(const SamplingSlice<T>& slice, const Rows<T>& rows, int64_t shel
 template <class T>
 void sample(const SamplingSlice<T>& slice, Key key, int64_t begin, int64_t end) {
   Block<T> block;
-  for_blocks<T>(begin, end, [&](const Rows<T>& rows) {
+  for_blocks<T>(begin, end, [&](const Rows& rows) {
     int64_t offset = 0;
     for (int64_t shell = 0; shell < slice.shells; shell++) {
       int64_t m = slice.dims[shell];
@@ -320,8 +344,8 @@ void sample(const SamplingSlice<T>& slice, Key key, int64_t begin, int64_t end) 
         else
           for (int i = 0; i < rows.count; i++) {
             int64_t row = rows.first + i;
-            draw_long_row(slice.loc + row % slice.loc_rows * slice.size + offset, m, key, row, uint32_t(shell),
-                          block.d[i], block.c[i], slice.z + row * slice.size + offset);
+            draw_long_row(slice.loc + Repeated(rows, slice.loc_rows)(i) * slice.size + offset, m, key, row,
+                          uint32_t(shell), block.d[i], block.c[i], slice.z + row * slice.size + offset);
           }
       }
       T* cosine = slice.cosine + shell * slice.rows + rows.first;
@@ -332,7 +356,7 @@ void sample(const SamplingSlice<T>& slice, Key key, int64_t begin, int64_t end) 
   });
 }
 
-// psi of a shell's rows in a block: kappa, d and c in, psi out in d's place.
+// psi of a shell's rows, from kappa, d and c.
 template <class T>
 void compute_psi(int64_t m, bool implicit, int padded, Block<T>& block) {
   using R = Register<T>;
@@ -345,80 +369,96 @@ void compute_psi(int64_t m, bool implicit, int padded, Block<T>& block) {
         wide.kappa[i] = block.kappa[i], wide.d[i] = d <= c ? d : 2 - c, wide.c[i] = d <= c ? 2 - d : c;
       }
       compute_psi(m, true, padded, wide);
-      for (int i = 0; i < padded; i++) block.d[i] = T(wide.d[i]);
+      for (int i = 0; i < padded; i++) block.psi[i] = T(wide.psi[i]);
       return;
     }
   for (int i = 0; i < padded; i += lanes) {
     R kappa = R::load(block.kappa + i);
     Cosine<R> cosine{R::load(block.d + i), R::load(block.c + i)};
-    (implicit ? implicit_psi<R>(m, kappa, cosine) : pathwise_psi<R>(R(T(m - 1)), kappa)).store(block.d + i);
+    (implicit ? implicit_psi<R>(m, kappa, cosine) : pathwise_psi<R>(R(T(m - 1)), kappa)).store(block.psi + i);
   }
 }
 
-// Gathers what the derivatives need of a shell: block.d then holds psi, and w[i] = 1 - d.
+// What the derivatives need of a shell: d and c, and psi where it is wanted.
 template <class T>
-void load_cosines(const SamplingSlice<T>& slice, const Rows<T>& rows, int64_t shell, Block<T>& block) {
-  const T* cosine = slice.cosine + shell * slice.rows + rows.first;
+void load_derivatives(const SamplingSlice<T>& slice, const Rows& rows, int64_t shell, bool psi_wanted, bool implicit,
+                      Block<T>& block) {
+  const T *d = slice.cosine + shell * slice.rows + rows.first, *c = d + slice.shells * slice.rows;
   for (int i = 0; i < rows.padded; i++) {
-    block.d[i] = cosine[std::min(i, rows.count - 1)];
-    block.c[i] = cosine[slice.shells * slice.rows + std::min(i, rows.count - 1)];
+    block.d[i] = d[std::min(i, rows.count - 1)];
+    block.c[i] = c[std::min(i, rows.count - 1)];
+  }
+  if (!psi_wanted) return;
+  const int64_t m = slice.dims[shell];
+  load_kappa(slice, rows, shell, block.kappa);
+  compute_psi(m, implicit || m == 3, rows.padded, block);
+}
+
+// Reverse mode of one shell. z = w mu + s t moves by psi s (s mu - w t) with kappa, s = sqrt(dc), and with mu by the
+// rotation that takes mu along: grad mu = w g - (g.mu) z. The tangent is read back as s t = (z - mu) + d mu, which
+// cancels nothing. m: a number, or a std::integral_constant where the compiler may unroll.
+template <class T, class M>
+void backward_shell(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradient, const Rows& rows, M m,
+                    int64_t shell, int64_t offset, const Block<T>& block) {
+  using R = Register<T>;
+  const bool by_registers = m >= 2 * Number<R>::lanes;
+  const Repeated loc_row(rows, slice.loc_rows);
+  for (int i = 0; i < rows.count; i++) {
+    const int64_t row = rows.first + i, at = row * slice.size + offset;
+    const T *mu = slice.loc + loc_row(i) * slice.size + offset, *z = slice.z + at, *g = gradient.z_grad + at;
+    const T d = block.d[i], w = T(1) - d;
+    T along = 0, across = 0;  // g.mu and g.(s t)
+    if (by_registers) {
+      Sum<R> sum_along, sum_across;
+      for_components<R>(
+          m,
+          [&](int64_t j, int count) {
+            R gj = load_some<R>(g + j, count), muj = load_some<R>(mu + j, count);
+            sum_along.add(gj, muj);
+            sum_across.add(gj, fma(R(d), muj, load_some<R>(z + j, count) - muj));
+          },
+          sum_along, sum_across);
+      along = sum_along.value(), across = sum_across.value();
+    } else {
+      for (int64_t j = 0; j < m; j++) {
+        along += g[j] * mu[j];
+        across += g[j] * ((z[j] - mu[j]) + d * mu[j]);
+      }
+    }
+    if (gradient.kappa_grad)
+      gradient.kappa_grad[row * slice.shells + shell] = block.psi[i] * (d * block.c[i] * along - w * across);
+    if (!gradient.loc_grad) continue;
+    T* out = gradient.loc_grad + at;
+    if (by_registers)
+      for_components<R>(m, [&](int64_t j, int count) {
+        store_some(fma(R(w), load_some<R>(g + j, count), -(R(along) * load_some<R>(z + j, count))), out + j, count);
+      });
+    else
+      for (int64_t j = 0; j < m; j++) out[j] = w * g[j] - along * z[j];
   }
 }
 
-// Reverse mode. z = w mu + s t moves by psi s (s mu - w t) with kappa, s = sqrt(dc), and with mu by the rotation that
-// takes mu along: grad mu = w g - (g.mu) z. The tangent is read back as s t = (z - mu) + d mu, which cancels nothing.
 template <class T>
 void backward(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradient, int64_t begin, int64_t end) {
-  using R = Register<T>;
-  constexpr int lanes = Number<R>::lanes;
   Block<T> block;
-  T d_kept[block_rows];
-  for_blocks<T>(begin, end, [&](const Rows<T>& rows) {
+  for_blocks<T>(begin, end, [&](const Rows& rows) {
     int64_t offset = 0;
     for (int64_t shell = 0; shell < slice.shells; shell++) {
       const int64_t m = slice.dims[shell];
-      load_cosines(slice, rows, shell, block);
-      std::memcpy(d_kept, block.d, sizeof d_kept);
-      if (gradient.kappa_grad) {
-        load_kappa(slice, rows, shell, block.kappa);
-        compute_psi(m, gradient.implicit || m == 3, rows.padded, block);
-      }
-      for (int i = 0; i < rows.count; i++) {
-        const int64_t row = rows.first + i;
-        const T* mu = slice.loc + row % slice.loc_rows * slice.size + offset;
-        const T* z = slice.z + row * slice.size + offset;
-        const T* g = gradient.z_grad + row * slice.size + offset;
-        const T d = d_kept[i], w = T(1) - d;
-        T along = 0, across = 0;  // g.mu and g.(s t)
-        if (m < 2 * lanes) {
-          for (int64_t j = 0; j < m; j++) {
-            along += g[j] * mu[j];
-            across += g[j] * ((z[j] - mu[j]) + d * mu[j]);
-          }
-        } else {
-          Sum<R> sum_along, sum_across;
-          for_components<R>(
-              m,
-              [&](int64_t j, int count) {
-                R gj = load_some<R>(g + j, count), muj = load_some<R>(mu + j, count);
-                sum_along.add(gj, muj);
-                sum_across.add(gj, fma(R(d), muj, load_some<R>(z + j, count) - muj));
-              },
-              sum_along, sum_across);
-          along = sum_along.value(), across = sum_across.value();
-        }
-        if (gradient.kappa_grad)
-          gradient.kappa_grad[row * slice.shells + shell] = block.d[i] * (d * block.c[i] * along - w * across);
-        if (gradient.loc_grad) {
-          T* out = gradient.loc_grad + row * slice.size + offset;
-          if (m < 2 * lanes)
-            for (int64_t j = 0; j < m; j++) out[j] = w * g[j] - along * z[j];
-          else
-            for_components<R>(m, [&](int64_t j, int count) {
-              store_some(fma(R(w), load_some<R>(g + j, count), -(R(along) * load_some<R>(z + j, count))), out + j,
-                         count);
-            });
-        }
+      load_derivatives(slice, rows, shell, gradient.kappa_grad != nullptr, gradient.implicit, block);
+      auto run = [&](auto m) { backward_shell(slice, gradient, rows, m, shell, offset, block); };
+      switch (m) {
+        case 2:
+          run(std::integral_constant<int64_t, 2>());
+          break;
+        case 3:
+          run(std::integral_constant<int64_t, 3>());
+          break;
+        case 4:
+          run(std::integral_constant<int64_t, 4>());
+          break;
+        default:
+          run(m);
       }
       offset += m;
     }
@@ -429,28 +469,22 @@ void backward(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradient
 template <class T>
 void forward_ad(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradient, int64_t begin, int64_t end) {
   Block<T> block;
-  T d_kept[block_rows];
-  for_blocks<T>(begin, end, [&](const Rows<T>& rows) {
+  for_blocks<T>(begin, end, [&](const Rows& rows) {
+    const Repeated loc_row(rows, slice.loc_rows), kappa_row(rows, slice.kappa_rows);
     int64_t offset = 0;
     for (int64_t shell = 0; shell < slice.shells; shell++) {
       const int64_t m = slice.dims[shell];
-      load_cosines(slice, rows, shell, block);
-      std::memcpy(d_kept, block.d, sizeof d_kept);
-      if (gradient.kappa_tangent) {
-        load_kappa(slice, rows, shell, block.kappa);
-        compute_psi(m, gradient.implicit || m == 3, rows.padded, block);
-      }
+      load_derivatives(slice, rows, shell, gradient.kappa_tangent != nullptr, gradient.implicit, block);
       for (int i = 0; i < rows.count; i++) {
-        const int64_t row = rows.first + i, loc_at = row % slice.loc_rows * slice.size + offset;
+        const int64_t row = rows.first + i, loc_at = loc_row(i) * slice.size + offset;
         const T *mu = slice.loc + loc_at, *z = slice.z + row * slice.size + offset;
         const T* mu_tangent = gradient.loc_tangent ? gradient.loc_tangent + loc_at : nullptr;
         T* out = gradient.z_tangent + row * slice.size + offset;
-        const T d = d_kept[i], w = T(1) - d;
+        const T d = block.d[i], w = T(1) - d;
         T across = 0, move = 0;
         if (mu_tangent)
           for (int64_t j = 0; j < m; j++) across += mu_tangent[j] * z[j];
-        if (gradient.kappa_tangent)
-          move = block.d[i] * gradient.kappa_tangent[row % slice.kappa_rows * slice.shells + shell];
+        if (gradient.kappa_tangent) move = block.psi[i] * gradient.kappa_tangent[kappa_row(i) * slice.shells + shell];
         const T lift = move * d * block.c[i], turn = move * w;
         for (int64_t j = 0; j < m; j++) {
           const T from_kappa = lift * mu[j] - turn * ((z[j] - mu[j]) + d * mu[j]);

@@ -107,7 +107,7 @@ VMF_HD T quadrature_psi(T n, T kappa, Cosine<T> cosine) {
   T slope = max(-sign * fma(power, cotangent, -(k * sine)), T(0));
   T curvature = power / (sine * sine) + max(k * cosine_th, T(0));
   T width = min(T(2) * cut / (slope + sqrt(fma(slope, slope, T(2) * curvature * cut)) + T(1e-30)), room);
-#pragma GCC unroll 4
+  VMF_UNROLL
   for (int i = 0; i < corrections; i++) {
     T fall = max(-at(width).log_density, T(0.0625) * cut), ratio = cut / fall;
     T widen = min(select(slope * width > T(0.5) * fall, ratio, sqrt(ratio)), T(4));

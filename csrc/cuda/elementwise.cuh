@@ -1,0 +1,111 @@
+// The CUDA kernel of the element-wise functions: a thread takes 16 bytes of the output at a time.
+#pragma once
+
+#include "../math/functions.h"
+#include "indexing.h"
+#include "kernels.h"
+#include "launch.cuh"
+
+namespace vmf_ops {
+namespace cuda {
+
+template <class T>
+struct alignas(16) Pack {
+  static constexpr int size = pack_size<T>;
+  T at[size];
+  // As a queue: the elements move, since an index known at run time would put the pack into memory.
+  __device__ __forceinline__ T shift(T back) {
+    T front = at[0];
+#pragma unroll
+    for (int k = 0; k + 1 < size; k++) at[k] = at[k + 1];
+    at[size - 1] = back;
+    return front;
+  }
+};
+
+// The method of F that covers the element's region, from region r on.
+template <class F, int r, class T, class Prepare>
+__device__ __forceinline__ void evaluate_in(T region, Prepare prepare, T x, T* out) {
+  if constexpr (r + 1 == F::regions) {
+    F::template evaluate<F::covering[r]>(prepare(), x, out);
+  } else if constexpr (F::covering[r] == F::covering[r + 1]) {
+    evaluate_in<F, r + 1>(region, prepare, x, out);
+  } else if (region <= T(r)) {
+    F::template evaluate<F::covering[r]>(prepare(), x, out);
+  } else {
+    evaluate_in<F, r + 1>(region, prepare, x, out);
+  }
+}
+
+// The blocks that a multiprocessor is to hold, which bounds the registers: 80 in float and 128 in double arithmetic,
+// but for the inverse of the mean length, which would spill there.
+template <class F, class T>
+inline constexpr int resident_blocks = !is_double<T>                              ? 3
+                                       : std::is_same_v<F, ConcentrationFunction> ? 1
+                                                                                  : 2;
+
+// v_fixed: v points to one number; packed: the inputs are read 16 bytes at a time, v only if it is not fixed.
+template <class F, class T>
+__global__ void __launch_bounds__(block_threads, resident_blocks<F, T>)
+    elementwise_kernel(const __grid_constant__ Layout layout, bool v_fixed, bool packed, const T* __restrict__ v,
+                       const T* __restrict__ x, T* __restrict__ out0, T* __restrict__ out1) {
+  constexpr int size = Pack<T>::size;
+  T* const out[] = {out0, out1};
+  const T fixed = v_fixed ? *v : T(1);
+  const auto fixed_order = F::prepare(fixed);
+  for_packs<size>(layout.numel, int64_t(blockIdx.x) * blockDim.x + threadIdx.x, int64_t(gridDim.x) * blockDim.x,
+                  [&](int64_t first, bool full) {
+                    Pack<T> orders, arguments, results[F::outputs];
+                    if (full && packed) {
+                      arguments = *reinterpret_cast<const Pack<T>*>(x + first);
+                      if (!v_fixed) orders = *reinterpret_cast<const Pack<T>*>(v + first);
+                    } else {
+#pragma unroll
+                      for (int k = 0; k < size; k++) {
+                        const auto [v_at, x_at] = layout.at(first + k < layout.numel ? first + k : first);
+                        arguments.at[k] = x[x_at], orders.at[k] = v[v_at];
+                      }
+                    }
+#pragma unroll 1
+                    for (int k = 0; k < size; k++) {
+                      const T argument = arguments.shift(T(0)), varying = orders.shift(T(0)),
+                              order = v_fixed ? fixed : varying;
+                      auto prepare = [&] {
+                        auto prepared = fixed_order;
+                        if (!v_fixed) prepared = F::prepare(order);
+                        return prepared;
+                      };
+                      T result[F::outputs];
+                      evaluate_in<F, 0>(F::region(order, argument), prepare, argument, result);
+#pragma unroll
+                      for (int o = 0; o < F::outputs; o++) results[o].shift(result[o]);
+                    }
+#pragma unroll
+                    for (int o = 0; o < F::outputs; o++) {
+                      if (full) {
+                        *reinterpret_cast<Pack<T>*>(out[o] + first) = results[o];
+                      } else {
+#pragma unroll
+                        for (int k = 0; k < size; k++)
+                          if (first + k < layout.numel) out[o][first + k] = results[o].at[k];
+                      }
+                    }
+                  });
+}
+
+template <class F, class T>
+void launch(const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream) {
+  if (shape.numel == 0) return;
+  const Layout layout(shape);
+  auto aligned = [](const T* p) { return reinterpret_cast<uintptr_t>(p) % sizeof(Pack<T>) == 0; };
+  const bool v_fixed = layout.v_fixed();
+  const bool packed = layout.x_in_order() && aligned(x) && (v_fixed || (layout.v_in_order() && aligned(v)));
+  const int64_t packs = (shape.numel + Pack<T>::size - 1) / Pack<T>::size;
+  const dim3 grid(unsigned(grid_blocks(packs, multiprocessors())));
+  elementwise_kernel<F>
+      <<<grid, block_threads, 0, stream>>>(layout, v_fixed, packed, v, x, out[0], F::outputs > 1 ? out[1] : nullptr);
+  check(cudaGetLastError());
+}
+
+}  // namespace cuda
+}  // namespace vmf_ops

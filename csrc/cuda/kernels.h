@@ -1,0 +1,48 @@
+// The CUDA launchers as the bindings see them: pointers into the current device's memory and a stream of it, no torch,
+// no CUDA header. Nothing here waits for the device; a launch that fails throws std::runtime_error.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "../broadcast.h"
+#include "../op.h"
+
+struct CUstream_st;
+
+namespace vmf_ops {
+namespace cuda {
+
+using Stream = CUstream_st*;
+
+// out[o][i] = op(v, x)[o] over the broadcast elements; out: contiguous arrays of T, aligned as an allocation is.
+template <class T>
+void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream);
+
+// A draw of `rows` rows of shells side by side in each of `slices` slices. loc (1 or slices, loc_rows, size) and kappa
+// (1 or slices, kappa_rows, shells) repeat along rows and slices.
+template <class T>
+struct Draw {
+  int64_t slices, rows, size;  // size: the sum of dims
+  std::vector<int64_t> dims;
+  const T *loc, *kappa;
+  int64_t loc_slices, loc_rows, kappa_slices, kappa_rows;
+  T* cosine;  // (slices, 2, shells, rows): 1-w, then 1+w
+  T* z;       // (slices, rows, size)
+};
+
+// key (slices,): in the device's memory.
+template <class T>
+void sample(const Draw<T>& draw, const int64_t* key, Stream stream);
+
+// From z_grad like z, row by row: loc_grad like z and kappa_grad (slices, rows, shells), either null if not wanted.
+template <class T>
+void sample_backward(const Draw<T>& draw, bool implicit, const T* z_grad, T* loc_grad, T* kappa_grad, Stream stream);
+
+// From tangents like loc and kappa: z_tangent like z. psi (slices, rows, shells) is room to work in.
+template <class T>
+void sample_forward_ad(const Draw<T>& draw, bool implicit, const T* loc_tangent, const T* kappa_tangent, T* psi,
+                       T* z_tangent, Stream stream);
+
+}  // namespace cuda
+}  // namespace vmf_ops

@@ -1,0 +1,418 @@
+// The kernels of the sampler. A draw is two launches: a thread for each cosine, which a rejection may hold up, and for
+// each tangent as many neighbouring threads as make its normals from one Philox index each, up to a warp. Derivatives
+// are two as well: psi by a thread, the dot products by the threads of a row.
+#include "../math/psi.h"
+#include "../math/sampling.h"
+#include "indexing.h"
+#include "kernels.h"
+#include "launch.cuh"
+
+namespace vmf_ops {
+namespace cuda {
+namespace {
+
+inline constexpr int block_warps = block_threads / warp_threads;
+inline constexpr unsigned all_lanes = 0xffffffff;
+
+// Draw, without its dims, by value to the kernels.
+template <class T>
+struct Call {
+  int64_t slices, rows, shells, size;
+  const T *loc, *kappa;
+  int64_t loc_slices, loc_rows, kappa_slices, kappa_rows;
+  T *cosine, *z;
+
+  explicit Call(const Draw<T>& d)
+      : slices(d.slices),
+        rows(d.rows),
+        shells(int64_t(d.dims.size())),
+        size(d.size),
+        loc(d.loc),
+        kappa(d.kappa),
+        loc_slices(d.loc_slices),
+        loc_rows(d.loc_rows),
+        kappa_slices(d.kappa_slices),
+        kappa_rows(d.kappa_rows),
+        cosine(d.cosine),
+        z(d.z) {}
+
+  // Of a row counted through all slices.
+  struct Row {
+    int64_t slice, row;
+  };
+  __device__ Row split(int64_t at) const {
+    if (slices == 1) return {0, at};
+    return {at / rows, at % rows};
+  }
+  __device__ int64_t loc_at(Row at) const {
+    const int64_t row = loc_rows == rows ? at.row : at.row % loc_rows;
+    return ((loc_slices == 1 ? 0 : at.slice * loc_rows) + row) * size;
+  }
+  __device__ int64_t kappa_at(Row at) const {
+    const int64_t row = kappa_rows == rows ? at.row : at.row % kappa_rows;
+    return ((kappa_slices == 1 ? 0 : at.slice * kappa_rows) + row) * shells;
+  }
+  __device__ int64_t cosine_at(Row at, int shell) const { return (at.slice * 2 * shells + shell) * rows + at.row; }
+  __device__ T kappa_of(Row at, int shell) const {
+    const T value = kappa[kappa_at(at) + shell];
+    return value >= T(0) ? value : not_a_number<T>();
+  }
+  __device__ Cosine<T> cosine_of(Row at, int shell) const {
+    const T* d = cosine + cosine_at(at, shell);
+    return {d[0], d[shells * rows]};
+  }
+};
+
+// The sum over the `lanes` threads of a row, in every one of them.
+template <class T>
+__device__ __forceinline__ T row_sum(T value, int lanes) {
+  for (int step = 1; step < lanes; step *= 2) value += __shfl_xor_sync(all_lanes, value, step);
+  return value;
+}
+
+// ---- The draw ----
+
+template <bool circle, class T>
+__device__ Proposal<T> accepted(T n, T kappa, Key key, uint32_t row, uint32_t row_high, uint32_t shell) {
+  const auto e = envelope(n, kappa);
+  Proposal<T> proposal;
+#pragma unroll 1
+  for (uint32_t attempt = 0; attempt < proposal_limit; attempt++) {
+    proposal = propose<circle>(n, e, key, row, row_high, shell, attempt);
+    if (!proposal.rejected) break;
+  }
+  return proposal;
+}
+
+__device__ Key key_of(const int64_t* key, int64_t slice) {
+  const uint64_t bits = key[slice];
+  return {uint32_t(bits), uint32_t(bits >> 32)};
+}
+
+// The cosines of all shells, and the whole draw where m <= 3.
+template <class T>
+__global__ void __launch_bounds__(block_threads)
+    draw_cosines(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const int64_t* keys) {
+  const auto place = shells.place(blockIdx.x, threadIdx.x);
+  if (place.row >= shells.rows) return;
+  const int64_t m = shells.m[place.shell], offset = shells.offset[place.shell];
+  const int shell = shells.number[place.shell];
+  const auto at = call.split(place.row);
+  const Key key = key_of(keys, at.slice);
+  const uint32_t row = uint32_t(at.row), row_high = uint32_t(at.row >> 32);
+  const T kappa = call.kappa_of(at, shell);
+  const T* mu = call.loc + call.loc_at(at) + offset;
+  T* z = call.z + place.row * call.size + offset;
+  Cosine<T> cosine;
+  if (m == 3) {
+    const Uniforms<T> u(philox(key, counter(row, row_high, uint32_t(shell), Purpose::proposal, 0u)));
+    cosine = inverse_cosine(kappa, u.unit(0));
+    const auto p = sphere_draw<T>({mu[0], mu[1], mu[2]}, cosine, u.half_turn(1), u.flip(1));
+    z[0] = p.x, z[1] = p.y, z[2] = p.z;
+  } else if (m == 2) {
+    const auto proposal = accepted<true>(T(1), kappa, key, row, row_high, uint32_t(shell));
+    cosine = proposal.cosine;
+    const auto p = circle_draw<T>({mu[0], mu[1]}, cosine, proposal.side);
+    z[0] = p.x, z[1] = p.y;
+  } else {
+    cosine = accepted<false>(T(m - 1), kappa, key, row, row_high, uint32_t(shell)).cosine;
+  }
+  T* out = call.cosine + call.cosine_at(at, shell);
+  out[0] = cosine.d;
+  out[call.shells * call.rows] = cosine.c;
+}
+
+inline int tangent_lanes(int64_t m, int per_index) {
+  return m <= 3 ? 0 : long_shell(m) ? warp_threads : row_lanes(m, per_index);
+}
+
+// The numbers of a warp's room in shared memory, for the longest of the shells; longer rows are made in place.
+template <class T>
+inline constexpr int short_room = warp_threads * Uniforms<T>::count;
+template <class T>
+inline constexpr int longest_room = 48 * 1024 / block_warps / int(sizeof(T));
+
+// A row of a short shell: a thread has the components of one Philox index.
+template <class T>
+__device__ void draw_short(const Shells& shells, const Call<T>& call, const int64_t* keys, Shells::Place place,
+                           T* room) {
+  constexpr int count = Uniforms<T>::count;
+  const int m = int(shells.m[place.shell]), lanes = shells.lanes[place.shell], shell = shells.number[place.shell];
+  const int64_t offset = shells.offset[place.shell];
+  const int warp_lane = threadIdx.x % warp_threads, row_in_warp = warp_lane / lanes;
+  const int64_t first = place.row - row_in_warp;
+  // Threads behind the last row take part in the sums all the same.
+  const auto at = call.split(place.row < shells.rows ? place.row : shells.rows - 1);
+  const T* mu_row = call.loc + call.loc_at(at) + offset;
+  const auto bits = tangent_bits<T>(key_of(keys, at.slice), uint32_t(at.row), uint32_t(at.row >> 32), uint32_t(shell),
+                                    uint32_t(place.lane));
+  T t[count], mu[count], along = T(0), again = T(0), square = T(0);
+#pragma unroll
+  for (int i = 0; i < count; i += 2) {
+    const auto [a, b] = box_muller(bits, i);
+    t[i] = a, t[i + 1] = b;
+  }
+#pragma unroll
+  for (int i = 0; i < count; i++) {
+    const int j = place.lane * count + i;
+    mu[i] = j < m ? mu_row[j] : T(0);
+    t[i] = j < m ? t[i] : T(0);
+    along = fma(t[i], mu[i], along);
+  }
+  along = row_sum(along, lanes);
+#pragma unroll
+  for (int i = 0; i < count; i++) {
+    t[i] -= along * mu[i];
+    again = fma(t[i], mu[i], again);
+  }
+  again = row_sum(again, lanes);
+#pragma unroll
+  for (int i = 0; i < count; i++) {
+    t[i] -= again * mu[i];
+    square = fma(t[i], t[i], square);
+  }
+  square = row_sum(square, lanes);
+  const auto [d, c] = call.cosine_of(at, shell);
+  const T w = T(1) - d, s = sqrt(d * c / square);
+#pragma unroll
+  for (int i = 0; i < count; i++) {
+    const int j = place.lane * count + i;
+    if (j < m) room[row_in_warp * m + j] = fma(s, t[i], w * mu[i]);
+  }
+  __syncwarp();
+  // The warp's rows, written in the order of memory.
+  const int64_t left = shells.rows - first;
+  const int rows = left < warp_threads / lanes ? int(left) : warp_threads / lanes;
+  for (int e = warp_lane; e < rows * m; e += warp_threads) {
+    const int row = small_quotient(e, m);
+    call.z[(first + row) * call.size + offset + (e - row * m)] = room[e];
+  }
+}
+
+// A sum in two levels, so that long rows in float32 still add to within a few eps.
+template <class T>
+struct Sum {
+  T total = T(0), part = T(0);
+  int terms = 0;
+  __device__ void add(T a, T b) {
+    part = fma(a, b, part);
+    if (++terms % 16 == 0) total += part, part = T(0);
+  }
+  __device__ T value() const { return row_sum(total + part, warp_threads); }
+};
+
+// A row of a long shell, by a warp. t: where its normals stay until they have become the draw; a thread touches its own
+// components alone.
+template <class T>
+__device__ void draw_long(const Shells& shells, const Call<T>& call, const int64_t* keys, Shells::Place place,
+                          T* room) {
+  constexpr int count = Uniforms<T>::count;
+  using Long = LongShell<count>;
+  if (place.row >= shells.rows) return;  // the whole warp
+  const int64_t m = shells.m[place.shell];
+  const int shell = shells.number[place.shell], lane = place.lane;
+  const auto at = call.split(place.row);
+  const Key key = key_of(keys, at.slice);
+  const T* mu = call.loc + call.loc_at(at) + shells.offset[place.shell];
+  T* z = call.z + place.row * call.size + shells.offset[place.shell];
+  T* t = m <= longest_room<T> ? room : z;
+  const int64_t steps = (m + 2 * Long::span - 1) / (2 * Long::span);
+  auto each = [&](int64_t step, auto visit) {
+#pragma unroll
+    for (int i = 0; i < count; i++) {
+      const int64_t j = Long::component(step, lane, i);
+      if (j < m) visit(j, i);
+    }
+  };
+  Sum<T> along_sum, again_sum, square_sum;
+#pragma unroll 1
+  for (int64_t step = 0; step < steps; step++) {
+    const auto bits =
+        tangent_bits<T>(key, uint32_t(at.row), uint32_t(at.row >> 32), uint32_t(shell), Long::index(step, lane));
+    T normal[count];
+#pragma unroll
+    for (int i = 0; i < count; i += 2) {
+      const auto [a, b] = box_muller(bits, i);
+      normal[i] = a, normal[i + 1] = b;
+    }
+    each(step, [&](int64_t j, int i) {
+      t[j] = normal[i];
+      along_sum.add(normal[i], mu[j]);
+    });
+  }
+  const T along = along_sum.value();
+#pragma unroll 1
+  for (int64_t step = 0; step < steps; step++)
+    each(step, [&](int64_t j, int) {
+      const T rest = t[j] - along * mu[j];
+      t[j] = rest;
+      again_sum.add(rest, mu[j]);
+    });
+  const T again = again_sum.value();
+#pragma unroll 1
+  for (int64_t step = 0; step < steps; step++)
+    each(step, [&](int64_t j, int) {
+      const T rest = t[j] - again * mu[j];
+      t[j] = rest;
+      square_sum.add(rest, rest);
+    });
+  const auto [d, c] = call.cosine_of(at, shell);
+  const T w = T(1) - d, s = sqrt(d * c / square_sum.value());
+#pragma unroll 1
+  for (int64_t step = 0; step < steps; step++) each(step, [&](int64_t j, int) { z[j] = fma(s, t[j], w * mu[j]); });
+}
+
+template <class T>
+__global__ void __launch_bounds__(block_threads, is_double<T> ? 2 : 3)
+    draw_tangents(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const int64_t* keys,
+                  int room) {
+  extern __shared__ double shared[];
+  T* own = reinterpret_cast<T*>(shared) + threadIdx.x / warp_threads * room;
+  const auto place = shells.place(blockIdx.x, threadIdx.x);
+  if (long_shell(shells.m[place.shell]))
+    draw_long(shells, call, keys, place, own);
+  else
+    draw_short(shells, call, keys, place, own);
+}
+
+// ---- Its derivatives ----
+
+// psi of the shells of this launch, computed in C: psi (slices, rows, shells).
+template <class C, class T>
+__global__ void __launch_bounds__(block_threads)
+    compute_psi(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, bool implicit, T* psi) {
+  const auto place = shells.place(blockIdx.x, threadIdx.x);
+  if (place.row >= shells.rows) return;
+  const int64_t m = shells.m[place.shell];
+  const int shell = shells.number[place.shell];
+  const auto at = call.split(place.row);
+  const C kappa = call.kappa_of(at, shell);
+  Cosine<C> cosine{C(call.cosine_of(at, shell).d), C(call.cosine_of(at, shell).c)};
+  if constexpr (sizeof(C) > sizeof(T))
+    cosine = cosine.d <= cosine.c ? Cosine<C>{cosine.d, C(2) - cosine.d} : Cosine<C>{C(2) - cosine.c, cosine.c};
+  psi[place.row * call.shells + shell] =
+      T(implicit || m == 3 ? implicit_psi<C>(m, kappa, cosine) : pathwise_psi<C>(C(m - 1), kappa));
+}
+
+template <class T>
+void launch_psi(const Draw<T>& draw, bool implicit, T* psi, Stream stream) {
+  const int64_t rows = draw.slices * draw.rows;
+  auto wide = [&](int64_t m) { return sizeof(T) == 4 && implicit && psi_needs_double(m); };
+  for (const Shells& shells : plan(draw.dims, rows, [&](int64_t m) { return wide(m) ? 0 : 1; })) {
+    compute_psi<T><<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), implicit, psi);
+    check(cudaGetLastError());
+  }
+  for (const Shells& shells : plan(draw.dims, rows, [&](int64_t m) { return wide(m) ? 1 : 0; })) {
+    compute_psi<double><<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), implicit, psi);
+    check(cudaGetLastError());
+  }
+}
+
+// Reverse mode, as in cpu/sampling.cpp: kappa_grad holds psi before.
+template <class T>
+__global__ void __launch_bounds__(block_threads)
+    backward(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const T* __restrict__ z_grad,
+             T* __restrict__ loc_grad, T* __restrict__ kappa_grad) {
+  const auto place = shells.place(blockIdx.x, threadIdx.x);
+  const int64_t row = place.row < shells.rows ? place.row : shells.rows - 1, m = shells.m[place.shell];
+  const bool inside = place.row < shells.rows;
+  const int lanes = shells.lanes[place.shell], shell = shells.number[place.shell];
+  const auto at = call.split(row);
+  const int64_t start = row * call.size + shells.offset[place.shell];
+  const T* mu = call.loc + call.loc_at(at) + shells.offset[place.shell];
+  const T *z = call.z + start, *g = z_grad + start;
+  const auto [d, c] = call.cosine_of(at, shell);
+  const T w = T(1) - d;
+  T along = T(0), across = T(0);  // g.mu and g.(s t)
+  for (int64_t j = place.lane; j < m; j += lanes) {
+    along = fma(g[j], mu[j], along);
+    across = fma(g[j], (z[j] - mu[j]) + d * mu[j], across);
+  }
+  along = row_sum(along, lanes), across = row_sum(across, lanes);
+  if (!inside) return;
+  if (kappa_grad && place.lane == 0) {
+    T* out = kappa_grad + row * call.shells + shell;
+    *out *= d * c * along - w * across;
+  }
+  if (loc_grad)
+    for (int64_t j = place.lane; j < m; j += lanes) loc_grad[start + j] = w * g[j] - along * z[j];
+}
+
+// Forward mode, likewise.
+template <class T>
+__global__ void __launch_bounds__(block_threads)
+    forward_ad(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call,
+               const T* __restrict__ loc_tangent, const T* __restrict__ kappa_tangent, const T* __restrict__ psi,
+               T* __restrict__ z_tangent) {
+  const auto place = shells.place(blockIdx.x, threadIdx.x);
+  const int64_t row = place.row < shells.rows ? place.row : shells.rows - 1, m = shells.m[place.shell];
+  const bool inside = place.row < shells.rows;
+  const int lanes = shells.lanes[place.shell], shell = shells.number[place.shell];
+  const auto at = call.split(row);
+  const int64_t start = row * call.size + shells.offset[place.shell];
+  const int64_t loc_start = call.loc_at(at) + shells.offset[place.shell];
+  const T *mu = call.loc + loc_start, *mu_tangent = loc_tangent + loc_start, *z = call.z + start;
+  const auto [d, c] = call.cosine_of(at, shell);
+  const T w = T(1) - d;
+  T across = T(0);
+  for (int64_t j = place.lane; j < m; j += lanes) across = fma(mu_tangent[j], z[j], across);
+  across = row_sum(across, lanes);
+  if (!inside) return;
+  const T move = psi[row * call.shells + shell] * kappa_tangent[call.kappa_at(at) + shell];
+  const T lift = move * d * c, turn = move * w;
+  for (int64_t j = place.lane; j < m; j += lanes)
+    z_tangent[start + j] = lift * mu[j] - turn * ((z[j] - mu[j]) + d * mu[j]) + w * mu_tangent[j] - across * mu[j];
+}
+
+// Four numbers to a thread.
+int gradient_lanes(int64_t m) { return row_lanes(m, 4); }
+
+}  // namespace
+
+template <class T>
+void sample(const Draw<T>& draw, const int64_t* key, Stream stream) {
+  const int64_t rows = draw.slices * draw.rows;
+  for (const Shells& shells : plan(draw.dims, rows, [](int64_t) { return 1; })) {
+    draw_cosines<<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), key);
+    check(cudaGetLastError());
+  }
+  for (const Shells& shells : plan(draw.dims, rows, [](int64_t m) { return tangent_lanes(m, Uniforms<T>::count); })) {
+    int64_t room = short_room<T>;
+    for (int i = 0; i < shells.count; i++)
+      if (shells.m[i] > room && shells.m[i] <= longest_room<T>) room = shells.m[i];
+    const size_t bytes = block_warps * size_t(room) * sizeof(T);
+    draw_tangents<<<unsigned(shells.blocks()), block_threads, bytes, stream>>>(shells, Call<T>(draw), key, int(room));
+    check(cudaGetLastError());
+  }
+}
+
+template <class T>
+void sample_backward(const Draw<T>& draw, bool implicit, const T* z_grad, T* loc_grad, T* kappa_grad, Stream stream) {
+  if (kappa_grad) launch_psi(draw, implicit, kappa_grad, stream);
+  for (const Shells& shells : plan(draw.dims, draw.slices * draw.rows, gradient_lanes)) {
+    backward<<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), z_grad, loc_grad,
+                                                                      kappa_grad);
+    check(cudaGetLastError());
+  }
+}
+
+template <class T>
+void sample_forward_ad(const Draw<T>& draw, bool implicit, const T* loc_tangent, const T* kappa_tangent, T* psi,
+                       T* z_tangent, Stream stream) {
+  launch_psi(draw, implicit, psi, stream);
+  for (const Shells& shells : plan(draw.dims, draw.slices * draw.rows, gradient_lanes)) {
+    forward_ad<<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), loc_tangent,
+                                                                        kappa_tangent, psi, z_tangent);
+    check(cudaGetLastError());
+  }
+}
+
+template void sample(const Draw<double>&, const int64_t*, Stream);
+template void sample(const Draw<float>&, const int64_t*, Stream);
+template void sample_backward(const Draw<double>&, bool, const double*, double*, double*, Stream);
+template void sample_backward(const Draw<float>&, bool, const float*, float*, float*, Stream);
+template void sample_forward_ad(const Draw<double>&, bool, const double*, const double*, double*, double*, Stream);
+template void sample_forward_ad(const Draw<float>&, bool, const float*, const float*, float*, float*, Stream);
+
+}  // namespace cuda
+}  // namespace vmf_ops

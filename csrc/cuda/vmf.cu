@@ -1,0 +1,34 @@
+// The kernels of the von Mises-Fisher functions.
+#include "elementwise.cuh"
+
+namespace vmf_ops {
+namespace cuda {
+
+template <class T>
+void vmf(Op op, const Broadcast& shape, const T* m, const T* x, T* const* out, Stream stream) {
+  using enum DivergencePart;
+  switch (op) {
+    case Op::kl_uniform:
+      return launch<DivergenceFunction<kl>>(shape, m, x, out, stream);
+    case Op::kl_uniform_with_slope:
+      return launch<DivergenceFunction<kl, kl_slope>>(shape, m, x, out, stream);
+    case Op::log_f:
+      return launch<DivergenceFunction<log_f>>(shape, m, x, out, stream);
+    case Op::log_f_with_slope:
+      return launch<DivergenceFunction<log_f, mean_length>>(shape, m, x, out, stream);
+    case Op::log_peak:
+      return launch<DivergenceFunction<log_peak>>(shape, m, x, out, stream);
+    case Op::log_peak_with_slope:
+      return launch<DivergenceFunction<log_peak, complement>>(shape, m, x, out, stream);
+    case Op::concentration:
+      return launch<ConcentrationFunction>(shape, m, x, out, stream);
+    default:
+      throw std::logic_error("an op without a CUDA kernel");
+  }
+}
+
+template void vmf(Op, const Broadcast&, const double*, const double*, double* const*, Stream);
+template void vmf(Op, const Broadcast&, const float*, const float*, float* const*, Stream);
+
+}  // namespace cuda
+}  // namespace vmf_ops

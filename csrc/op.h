@@ -1,0 +1,31 @@
+// The element-wise ops by name, as the bindings ask the loops for them.
+#pragma once
+
+namespace vmf_ops {
+
+// Functions of an order v (or a dimension) and an argument x; base order for the ratio's.
+enum class Op {
+  log_iv,
+  log_iv_with_slope,
+  log_ive,
+  log_ive_with_slope,
+  ive,
+  ive_with_slope,
+  log_iv_order_slope,
+  ratio,
+  ratio_with_slope,
+  ratio_complement,
+  ratio_complement_with_slope,
+  ratio_slope,
+  ratio_curvature,
+  // of a dimension m and kappa, or for concentration a mean length
+  kl_uniform,
+  kl_uniform_with_slope,
+  log_f,
+  log_f_with_slope,
+  log_peak,
+  log_peak_with_slope,
+  concentration,
+};
+
+}  // namespace vmf_ops
