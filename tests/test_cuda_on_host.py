@@ -28,7 +28,7 @@ def kernels(tmp_path_factory):
     for source, target in SOURCES.items():
         text = (ROOT / "csrc" / "cuda" / source).read_text()
         text = re.sub(
-            r"(\S+)<<<(.*?)>>>\((.*?)\);", r"cuda_on_host::launch(\2, [&] { \1(\3); });", text, flags=re.DOTALL
+            r"(\S+)\s*<<<(.*?)>>>\((.*?)\);", r"cuda_on_host::launch(\2, [&] { \1(\3); });", text, flags=re.DOTALL
         )
         text = re.sub(r'#include "\.\./', '#include "csrc/', text)
         text = re.sub(r'#include "(?!csrc/)', '#include "csrc/cuda/', text)

@@ -37,16 +37,13 @@ __device__ __forceinline__ void evaluate_in(T region, Prepare prepare, T x, T* o
   }
 }
 
-// The blocks that a multiprocessor is to hold, which bounds the registers: 80 in float and 128 in double arithmetic,
-// but for the inverse of the mean length, which would spill there.
-template <class F, class T>
-inline constexpr int resident_blocks = !is_double<T>                              ? 3
-                                       : std::is_same_v<F, ConcentrationFunction> ? 1
-                                                                                  : 2;
+// The blocks that a multiprocessor is to hold, which bounds the registers: 80 in float and 128 in double arithmetic.
+template <class T>
+inline constexpr int resident_blocks = is_double<T> ? 2 : 3;
 
 // v_fixed: v points to one number; packed: the inputs are read 16 bytes at a time, v only if it is not fixed.
 template <class F, class T>
-__global__ void __launch_bounds__(block_threads, resident_blocks<F, T>)
+__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     elementwise_kernel(const __grid_constant__ Layout layout, bool v_fixed, bool packed, const T* __restrict__ v,
                        const T* __restrict__ x, T* __restrict__ out0, T* __restrict__ out1) {
   constexpr int size = Pack<T>::size;
