@@ -110,13 +110,15 @@ VMF_HD void for_packs(int64_t numel, int64_t thread, int64_t threads, Step step)
 struct Shells {
   static constexpr int most = 64;
   int64_t rows = 0, m[most], offset[most];
-  int count = 0, number[most], lanes[most], first_block[most + 1] = {0};
+  int count = 0, number[most], lanes[most], lane_bits[most], first_block[most + 1] = {0};  // lanes: 1 << lane_bits
 
   int64_t blocks() const { return (rows + block_threads - 1) / block_threads * first_block[count]; }
 
   void add(int shell, int64_t dimension, int64_t at, int threads_per_row) {
     number[count] = shell, m[count] = dimension, offset[count] = at, lanes[count] = threads_per_row;
     first_block[count + 1] = first_block[count] + threads_per_row;
+    lane_bits[count] = 0;
+    while (1 << lane_bits[count] < threads_per_row) lane_bits[count]++;
     count++;
   }
 
@@ -124,14 +126,14 @@ struct Shells {
     int shell, lane;  // shell: its index in this launch
     int64_t row;      // may lie behind the last
   };
-  VMF_HD Place place(int64_t block, int thread) const {
-    const int per_chunk = first_block[count];
-    const int64_t chunk = block / per_chunk;
-    const int within = int(block - chunk * per_chunk);
+  VMF_HD Place place(uint32_t block, uint32_t thread) const {
+    const uint32_t per_chunk = uint32_t(first_block[count]), chunk = block / per_chunk,
+                   within = block - chunk * per_chunk;
     int shell = 0;
-    while (within >= first_block[shell + 1]) shell++;
-    const int threads = lanes[shell], in_chunk = (within - first_block[shell]) * (block_threads / threads);
-    return {shell, thread % threads, chunk * block_threads + in_chunk + thread / threads};
+    while (within >= uint32_t(first_block[shell + 1])) shell++;
+    const uint32_t bits = uint32_t(lane_bits[shell]);
+    const uint32_t row = ((within - uint32_t(first_block[shell])) * block_threads + thread) >> bits;
+    return {shell, int(thread & ((1u << bits) - 1)), int64_t(chunk) * block_threads + row};
   }
 };
 

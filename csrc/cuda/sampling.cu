@@ -139,7 +139,7 @@ __device__ void draw_short(const Shells& shells, const Call<T>& call, const int6
   constexpr int count = Uniforms<T>::count;
   const int m = int(shells.m[place.shell]), lanes = shells.lanes[place.shell], shell = shells.number[place.shell];
   const int64_t offset = shells.offset[place.shell];
-  const int warp_lane = threadIdx.x % warp_threads, row_in_warp = warp_lane / lanes;
+  const int warp_lane = threadIdx.x % warp_threads, row_in_warp = warp_lane >> shells.lane_bits[place.shell];
   const int64_t first = place.row - row_in_warp;
   // Threads behind the last row take part in the sums all the same.
   const auto at = call.split(place.row < shells.rows ? place.row : shells.rows - 1);

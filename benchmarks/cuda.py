@@ -1,0 +1,172 @@
+"""The CUDA kernels beside a device copy, torch.randn and a Gaussian VAE: python -m benchmarks.cuda --save.
+
+Times are of CUDA events about enough calls to last 5 ms, the least of ten; the VAE's steps are replays of a graph.
+"""
+
+import argparse
+import datetime
+import statistics
+
+import torch
+
+import vmf_ops
+from vmf_ops.vae import HypersphericalVAE, ProductVMFLatent
+
+from .__main__ import RESULTS
+from .sampler import KAPPA, shells
+from .vae import HIDDEN, GaussianVAE, mlps
+from .vae import SHELLS as VAE_SHELLS
+
+SAMPLED = ((3,), (11,), (41,), (512,), (16, 11, 5, 4, 3, 2))
+
+
+def milliseconds(function, repeats=10):
+    """Of one call, on the current stream; a median beside the minimum would show an unsteady clock."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def events(calls):
+        start.record()
+        for _ in range(calls):
+            function()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / calls
+
+    calls = max(1, round(5 / max(statistics.median(events(1) for _ in range(3)), 1e-3)))
+    return min(events(calls) for _ in range(repeats))
+
+
+def table(write, title, header, rows):
+    write(f"\n### {title}\n")
+    write("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+    for cells in rows:
+        write("| " + " | ".join(cell if isinstance(cell, str) else f"{cell:.3g}" for cell in cells) + " |")
+
+
+def with_backward(function, *inputs):
+    inputs = [t.detach().requires_grad_() for t in inputs]
+    ones = torch.ones_like(function(*inputs))
+    return lambda: torch.autograd.grad(function(*inputs), inputs, ones)
+
+
+def element_wise(elements):
+    """Bytes: the output and the tensors read, once each; bandwidth as a share of a copy's of the same dtype."""
+    for dtype in (torch.float32, torch.float64):
+        x = 10 ** (7 * torch.rand(elements, device="cuda") - 3).to(dtype)
+        size = x.element_size()
+        y = torch.empty_like(x)
+        copied = 2 * elements * size / milliseconds(lambda y=y, x=x: y.copy_(x))
+        del y
+        columns = x[: elements // 6 * 6].view(-1, 6)
+        orders = {
+            "one order": (19.5, x),
+            "one order, x >= 60": (19.5, x.clamp_min(60)),
+            "an order per column": (torch.tensor([7, 4.5, 1.5, 1, 0.5, 0], device="cuda", dtype=dtype), columns),
+            "v U[0,512]": (512 * torch.rand(elements, device="cuda").to(dtype), x),
+        }
+        i0e = milliseconds(lambda x=x: torch.special.i0e(x))
+        for name, function in (
+            ("log_iv", vmf_ops.log_iv),
+            ("iv_ratio", lambda v, x: vmf_ops.iv_ratio(v + 1, x)),
+            ("vmf_kl_uniform", lambda v, x: vmf_ops.vmf.vmf_kl_uniform(2 * v + 2, x)),
+        ):
+            for label, (v, argument) in orders.items():
+                forward = milliseconds(lambda f=function, v=v, x=argument: f(v, x))
+                both = milliseconds(with_backward(lambda x, f=function, v=v: f(v, x), argument))
+                moved = size * (2 * elements + (v.numel() if isinstance(v, torch.Tensor) else 0))
+                share = moved / forward / copied
+                yield f"{name}, {label}, {str(dtype)[6:]}", forward, f"{share:.0%}", forward / i0e, both / forward
+
+
+def power_spherical(loc, kappa):
+    """De Cao and Aziz (2020): a marginal by a Beta draw, and a reflection."""
+    m = loc.size(-1)
+    beta = torch.distributions.Beta(0.5 * (m - 1) + kappa, torch.full_like(kappa, 0.5 * (m - 1)))
+    t = 2 * beta.rsample() - 1
+    tangent = torch.nn.functional.normalize(torch.randn_like(loc[..., 1:]), dim=-1)
+    y = torch.cat([t, (1 - t * t).clamp_min(0).sqrt() * tangent], -1)
+    mirror = torch.nn.functional.normalize(torch.eye(m, device=loc.device, dtype=loc.dtype)[0] - loc, dim=-1)
+    return y - 2 * (y * mirror).sum(-1, keepdim=True) * mirror
+
+
+def sampling(rows):
+    for dims in SAMPLED:
+        loc, kappa = (t.cuda() for t in shells(dims, rows, torch.float32))
+        randn = milliseconds(lambda loc=loc: torch.randn(loc.shape, device="cuda"))
+        draw = lambda loc, kappa, dims=dims: vmf_ops.sample_vmf(loc, kappa, dims)  # noqa: E731
+        forward = milliseconds(lambda f=draw, loc=loc, kappa=kappa: f(loc, kappa))
+        both = milliseconds(with_backward(draw, loc, kappa))
+
+        def others(loc=loc, kappa=kappa, dims=dims):
+            parts = zip(loc.split(dims, -1), kappa.split(1, -1), strict=True)
+            return torch.cat([power_spherical(*part) for part in parts], -1)
+
+        other = milliseconds(others)
+        yield "m = " + ", ".join(map(str, dims)), forward, forward / randn, both / forward, other / randn
+
+
+def graphed_step(model, loss):
+    """A replay of one training step: Adam included, warmed up on a side stream as CUDA graphs ask."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, capturable=True)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        optimizer.step()
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def training(batch):
+    x = (torch.rand(batch, 784, device="cuda") > 0.8).float()
+    for dims in VAE_SHELLS:
+        ours = HypersphericalVAE(*mlps(sum(dims)), ProductVMFLatent(HIDDEN, dims)).cuda()
+        plain = GaussianVAE(*mlps(sum(dims)), sum(dims)).cuda()
+        step = milliseconds(graphed_step(ours, lambda model=ours: -model.elbo(x).value.mean()))
+        other = milliseconds(graphed_step(plain, lambda model=plain: model.loss(x)))
+        yield f"{len(dims)} shells in R^{sum(dims)}", step, other, step / other
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda", description=__doc__.splitlines()[0])
+    parser.add_argument("--elements", type=int, default=10**8)
+    parser.add_argument("--rows", type=int, default=10**6)
+    parser.add_argument("--save", action="store_true", help="write the tables to benchmarks/results/ too")
+    arguments = parser.parse_args()
+    if not (vmf_ops.build_info()["cuda"] and torch.cuda.is_available()):
+        parser.error("there is no GPU, or vmf_ops was built without CUDA")
+    torch.manual_seed(0)
+    # The others' checks of their arguments wait for the device, which a graph cannot.
+    torch.distributions.Distribution.set_default_validate_args(False)
+    lines = []
+
+    def write(line):
+        print(line, flush=True)
+        lines.append(line)
+
+    today, name = datetime.date.today().isoformat(), torch.cuda.get_device_name()
+    write(f"{today}; vmf_ops {vmf_ops.__version__}, torch {torch.__version__}, CUDA {torch.version.cuda}; {name}")
+    title = f"Element-wise, {arguments.elements:.0e} elements, x log-uniform in [1e-3, 1e4]"
+    header = ("", "ms", "bandwidth / copy's", "time / torch.special.i0e's", "forward + backward / forward")
+    table(write, title, header, element_wise(arguments.elements))
+    title = f"Sampling, float32, {arguments.rows:.0e} rows, kappa = {KAPPA:g}"
+    header = ("", "ms", "time / torch.randn's", "forward + backward / forward", "Power Spherical / torch.randn")
+    table(write, title, header, sampling(arguments.rows))
+    header = ("", "vmf_ops, ms", "Gaussian, ms", "ratio")
+    table(write, "VAE training step under a CUDA graph, MLP 784-256-128-latent, batch 100", header, training(100))
+    if arguments.save:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{today}-cuda-{name.replace(' ', '-')}.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
