@@ -54,6 +54,10 @@ def main():
     nvcc = parser.parse_args().nvcc
     for path in sorted(CUDA.glob("*.cu")):
         kernels |= compile_one(path, nvcc, enumerators())
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    release = re.search(r"release .*", version).group()
+    spilling = sum(spilled > 0 for _, spilled in kernels.values())
+    print(f"nvcc {release}: registers of a thread; {spilling} of {len(kernels)} kernels spill\n")
     print("| kernel | " + " | ".join(ARCHITECTURES) + " |\n|---|" + "---|" * len(ARCHITECTURES))
     for name in sorted({name for name, _ in kernels}):
         cells = [kernels[name, architecture] for architecture in ARCHITECTURES]

@@ -14,7 +14,7 @@ ERRORS = 4.5
 
 
 def psi_of(m, kappa, d, dtype):
-    """psi at w = 1-d through forward mode: at z = mu, kappa moving by 1/d moves z along mu by psi (c - w)."""
+    """psi at w = 1-d through forward mode: kappa moving by 1/d moves z along mu by psi c."""
     d = torch.as_tensor(d, dtype=dtype)
     c = 2 - d
     n = d.numel()
@@ -24,8 +24,7 @@ def psi_of(m, kappa, d, dtype):
     tangent = torch.ops.vmf_ops.sample_vmf_forward_ad(
         torch.zeros_like(mu), (1 / d)[None, :, None], mu, torch.stack([d, c])[None, :, None], mu, kappa, [m], True
     )
-    w = 1 - d.double()
-    return tangent[0, :, 0].double() / (c.double() - w)
+    return tangent[0, :, 0].double() / c.double()
 
 
 def psi_by_definition(m, kappa, d):
@@ -233,3 +232,31 @@ def test_correction_checks_its_arguments():
     with pytest.raises(ValueError, match=r"\(4, 4\).*\(4, 5\)"):
         vmf_ops.rsvi_correction(torch.ones(4), z[:, :4], mu, kappa, (3, 2))
     assert vmf_ops.rsvi_correction(torch.ones(4), z, mu, kappa, (3, 2)).shape == (4, 2)
+
+
+@pytest.mark.parametrize("m", [2, 3, 5, 40])
+def test_float32_gradient_in_kappa_keeps_its_sign_and_mean_at_a_large_kappa(m):
+    # 1 - w is some 1e-8 there, below the rounding of z along mu, which must not reach the gradient.
+    torch.manual_seed(m)
+    mu = torch.nn.functional.normalize(torch.randn(m, dtype=torch.float64), dim=0).float()
+    kappa = torch.full((20_000, 1), 1e8, requires_grad=True)
+    z = vmf_ops.sample_vmf(mu.expand(20_000, m), kappa)
+    (grad,) = torch.autograd.grad((z * mu).sum(), kappa)
+    assert (grad >= 0).all()
+    truth = vmf_ops.vmf.mean_length_slope(m, torch.tensor(1e8, dtype=torch.float64))
+    standard_error = grad.double().std() / 20_000**0.5
+    assert abs(grad.double().mean() - truth) <= 4 * standard_error
+    _, tangent = torch.func.jvp(
+        lambda k: vmf_ops.sample_vmf(mu.expand(1000, m), k, generator=torch.Generator().manual_seed(0)),
+        (kappa.detach()[:1000],),
+        (torch.ones(1000, 1),),
+    )
+    assert ((tangent * mu).sum(-1) >= -torch.finfo(torch.float32).eps * tangent.norm(dim=-1)).all()
+
+
+def test_a_draw_may_be_changed_in_place():
+    kappa = torch.ones(3, 1, requires_grad=True)
+    z = vmf_ops.sample_vmf(torch.eye(3), kappa)
+    z *= 2
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):  # backward reads the draw
+        z.sum().backward()

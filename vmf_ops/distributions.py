@@ -323,8 +323,12 @@ class VonMisesFisher(_Spherical):
         m, points = z.shape[-1], z.double()
         if weights is None:
             weights = torch.ones(z.shape[-2], dtype=torch.float64, device=z.device)
+        elif not isinstance(weights, Tensor):
+            raise TypeError(f"weights must be a tensor, not {type(weights).__name__}")
         elif weights.dim() < 1 or weights.shape[-1] not in (1, z.shape[-2]):
             raise ValueError(f"weights {tuple(weights.shape)} must broadcast with {tuple(z.shape[:-1])}")
+        elif not torch.compiler.is_compiling() and (weights < 0).any():
+            raise ValueError("weights must be nonnegative")
         weights = weights.double().expand(torch.broadcast_shapes(weights.shape, z.shape[:-1]))
         total = weights.sum(-1)
         share = (weights / total.unsqueeze(-1)).unsqueeze(-1)

@@ -198,7 +198,6 @@ class _SampleEagerly(torch.autograd.Function):
     @staticmethod
     def forward(ctx, loc, kappa, key, dims, shape, implicit):
         z, cosine = _draw(loc, kappa, key, dims, shape)
-        z = z.view(*shape, loc.size(-1))
         ctx.dims, ctx.shape, ctx.implicit = dims, shape, implicit
         ctx.save_for_backward(z, cosine, loc, kappa)
         return z
@@ -208,10 +207,9 @@ class _SampleEagerly(torch.autograd.Function):
         z, cosine, loc, kappa = ctx.saved_tensors
         (loc_wanted, kappa_wanted), shape = ctx.needs_input_grad[:2], ctx.shape
         function = _Backward.apply if torch.is_grad_enabled() or _differentiated() else _backward_op
-        of_z = (1, math.prod(shape), z.size(-1))
         loc_grad, kappa_grad = function(
-            z_grad.reshape(of_z),
-            z.view(of_z),
+            z_grad,
+            z,
             cosine,
             _rows(loc, shape),
             _rows(kappa, shape),
@@ -221,7 +219,7 @@ class _SampleEagerly(torch.autograd.Function):
             kappa_wanted,
         )
         return (
-            loc_grad.view(z.shape).sum_to_size(loc.shape) if loc_wanted else None,
+            loc_grad.view(*shape, loc.size(-1)).sum_to_size(loc.shape) if loc_wanted else None,
             kappa_grad.view(*shape, kappa.size(-1)).sum_to_size(kappa.shape) if kappa_wanted else None,
             *(None,) * 4,
         )
@@ -239,7 +237,7 @@ def _sample(
     if _differentiated():
         z, _ = _Sample.apply(_rows(loc, shape), _rows(kappa, shape), key, dims, math.prod(shape), implicit)
     elif torch.is_grad_enabled() and (loc.requires_grad or kappa.requires_grad):
-        return _SampleEagerly.apply(loc, kappa, key, dims, shape, implicit)
+        z = _SampleEagerly.apply(loc, kappa, key, dims, shape, implicit)
     else:
         z, _ = _draw(loc, kappa, key, dims, shape)
     return z.view(*shape, loc.size(-1))

@@ -195,7 +195,7 @@ class HypersphericalVAE(nn.Module):
         for start in range(0, num_samples, step):
             z = posterior.rsample((min(step, num_samples - start),))
             logits = self.decoder(z.flatten(0, 1).to(features.dtype))
-            weights = _bernoulli_log_prob(x, logits.reshape(z.shape[:2] + (-1,))) - posterior.log_ratio(z)
+            weights = _bernoulli_log_prob(x, logits.flatten(1).unflatten(0, z.shape[:2])) - posterior.log_ratio(z)
             part = weights.logsumexp(0)
             total = part if total is None else torch.logaddexp(total, part)
         return total - torch.log(total.new_tensor(num_samples))

@@ -395,8 +395,9 @@ void load_derivatives(const SamplingSlice<T>& slice, const Rows& rows, int64_t s
 }
 
 // Reverse mode of one shell. z = w mu + s t moves by psi s (s mu - w t) with kappa, s = sqrt(dc), and with mu by the
-// rotation that takes mu along: grad mu = w g - (g.mu) z. The tangent is read back as s t = (z - mu) + d mu, which
-// cancels nothing. m: a number, or a std::integral_constant where the compiler may unroll.
+// rotation that takes mu along: grad mu = w g - (g.mu) z. The tangent is read back as s t = (z - mu) + d mu less its
+// part along mu: that is the rounding of z, and would outweigh d c where d is below eps. m: a number, or a
+// std::integral_constant where the compiler may unroll.
 template <class T, class M>
 void backward_shell(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradient, const Rows& rows, M m,
                     int64_t shell, int64_t offset, const Block<T>& block) {
@@ -407,24 +408,29 @@ void backward_shell(const SamplingSlice<T>& slice, const SamplingGradient<T>& gr
     const int64_t row = rows.first + i, at = row * slice.size + offset;
     const T *mu = slice.loc + loc_row(i) * slice.size + offset, *z = slice.z + at, *g = gradient.z_grad + at;
     const T d = block.d[i], w = T(1) - d;
-    T along = 0, across = 0;  // g.mu and g.(s t)
+    T along = 0, across = 0, stray = 0;  // g.mu, g.(s t) and mu.(s t)
     if (by_registers) {
-      Sum<R> sum_along, sum_across;
+      Sum<R> sum_along, sum_across, sum_stray;
       for_components<R>(
           m,
           [&](int64_t j, int count) {
             R gj = load_some<R>(g + j, count), muj = load_some<R>(mu + j, count);
             sum_along.add(gj, muj);
-            sum_across.add(gj, fma(R(d), muj, load_some<R>(z + j, count) - muj));
+            R tangent = fma(R(d), muj, load_some<R>(z + j, count) - muj);
+            sum_across.add(gj, tangent);
+            sum_stray.add(muj, tangent);
           },
-          sum_along, sum_across);
-      along = sum_along.value(), across = sum_across.value();
+          sum_along, sum_across, sum_stray);
+      along = sum_along.value(), across = sum_across.value(), stray = sum_stray.value();
     } else {
       for (int64_t j = 0; j < m; j++) {
         along += g[j] * mu[j];
-        across += g[j] * ((z[j] - mu[j]) + d * mu[j]);
+        const T tangent = (z[j] - mu[j]) + d * mu[j];
+        across += g[j] * tangent;
+        stray += mu[j] * tangent;
       }
     }
+    across -= stray * along;
     if (gradient.kappa_grad)
       gradient.kappa_grad[row * slice.shells + shell] = block.psi[i] * (d * block.c[i] * along - w * across);
     if (!gradient.loc_grad) continue;
@@ -481,13 +487,14 @@ void forward_ad(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradie
         const T* mu_tangent = gradient.loc_tangent ? gradient.loc_tangent + loc_at : nullptr;
         T* out = gradient.z_tangent + row * slice.size + offset;
         const T d = block.d[i], w = T(1) - d;
-        T across = 0, move = 0;
+        T across = 0, stray = 0, move = 0;
+        for (int64_t j = 0; j < m; j++) stray += mu[j] * ((z[j] - mu[j]) + d * mu[j]);
         if (mu_tangent)
           for (int64_t j = 0; j < m; j++) across += mu_tangent[j] * z[j];
         if (gradient.kappa_tangent) move = block.psi[i] * gradient.kappa_tangent[kappa_row(i) * slice.shells + shell];
         const T lift = move * d * block.c[i], turn = move * w;
         for (int64_t j = 0; j < m; j++) {
-          const T from_kappa = lift * mu[j] - turn * ((z[j] - mu[j]) + d * mu[j]);
+          const T from_kappa = lift * mu[j] - turn * ((z[j] - mu[j]) + (d - stray) * mu[j]);
           out[j] = from_kappa + (mu_tangent ? w * mu_tangent[j] - across * mu[j] : T(0));
         }
       }

@@ -37,10 +37,6 @@ __device__ __forceinline__ void evaluate_in(T region, Prepare prepare, T x, T* o
   }
 }
 
-// The blocks that a multiprocessor is to hold, which bounds the registers: 80 in float and 128 in double arithmetic.
-template <class T>
-inline constexpr int resident_blocks = is_double<T> ? 2 : 3;
-
 // v_fixed: v points to one number; packed: the inputs are read 16 bytes at a time, v only if it is not fixed.
 template <class F, class T>
 __global__ void __launch_bounds__(block_threads, resident_blocks<T>)

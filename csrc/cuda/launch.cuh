@@ -6,8 +6,14 @@
 #include <stdexcept>
 #include <string>
 
+#include "../math/generic.h"
+
 namespace vmf_ops {
 namespace cuda {
+
+// The blocks that a multiprocessor is to hold, which bounds the registers: 80 in float and 128 in double arithmetic.
+template <class T>
+inline constexpr int resident_blocks = is_double<T> ? 2 : 3;
 
 inline void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));

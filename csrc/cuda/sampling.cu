@@ -1,6 +1,6 @@
 // The kernels of the sampler. A draw is two launches: a thread for each cosine, which a rejection may hold up, and for
-// each tangent as many neighbouring threads as make its normals from one Philox index each, up to a warp. Derivatives
-// are two as well: psi by a thread, the dot products by the threads of a row.
+// each tangent as many neighbouring threads as make its normals from a few Philox indices each, up to a warp.
+// Derivatives are two as well: psi by a thread, the dot products by the threads of a row.
 #include "../math/psi.h"
 #include "../math/sampling.h"
 #include "indexing.h"
@@ -91,7 +91,7 @@ __device__ Key key_of(const int64_t* key, int64_t slice) {
 
 // The cosines of all shells, and the whole draw where m <= 3.
 template <class T>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     draw_cosines(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const int64_t* keys) {
   const auto place = shells.place(blockIdx.x, threadIdx.x);
   if (place.row >= shells.rows) return;
@@ -122,17 +122,20 @@ __global__ void __launch_bounds__(block_threads)
   out[call.shells * call.rows] = cosine.c;
 }
 
+// The Philox indices that a thread of a short shell takes at most; few threads to a row leave few of them idle.
+inline constexpr int thread_indices = 4;
+
 inline int tangent_lanes(int64_t m, int per_index) {
-  return m <= 3 ? 0 : long_shell(m) ? warp_threads : row_lanes(m, per_index);
+  return m <= 3 ? 0 : long_shell(m) ? warp_threads : row_lanes(m, thread_indices * per_index);
 }
 
-// The numbers of a warp's room in shared memory, for the longest of the shells; longer rows are made in place.
+// The numbers of a warp's room in shared memory, for short shells and for the longest; longer rows are made in place.
 template <class T>
-inline constexpr int short_room = warp_threads * Uniforms<T>::count;
+inline constexpr int short_room = warp_threads * thread_indices * Uniforms<T>::count;
 template <class T>
 inline constexpr int longest_room = 48 * 1024 / block_warps / int(sizeof(T));
 
-// A row of a short shell: a thread has the components of one Philox index.
+// A row of a short shell: its Philox indices go round the threads.
 template <class T>
 __device__ void draw_short(const Shells& shells, const Call<T>& call, const int64_t* keys, Shells::Place place,
                            T* room) {
@@ -143,42 +146,45 @@ __device__ void draw_short(const Shells& shells, const Call<T>& call, const int6
   const int64_t first = place.row - row_in_warp;
   // Threads behind the last row take part in the sums all the same.
   const auto at = call.split(place.row < shells.rows ? place.row : shells.rows - 1);
-  const T* mu_row = call.loc + call.loc_at(at) + offset;
-  const auto bits = tangent_bits<T>(key_of(keys, at.slice), uint32_t(at.row), uint32_t(at.row >> 32), uint32_t(shell),
-                                    uint32_t(place.lane));
-  T t[count], mu[count], along = T(0), again = T(0), square = T(0);
+  const T* mu = call.loc + call.loc_at(at) + offset;
+  const Key key = key_of(keys, at.slice);
+  T t[thread_indices][count], along = T(0), again = T(0), square = T(0);
 #pragma unroll
-  for (int i = 0; i < count; i += 2) {
-    const auto [a, b] = box_muller(bits, i);
-    t[i] = a, t[i + 1] = b;
-  }
+  for (int k = 0; k < thread_indices; k++) {
+    const int index = k * lanes + place.lane;
+    if (index * count >= m) continue;
+    const auto bits = tangent_bits<T>(key, uint32_t(at.row), uint32_t(at.row >> 32), uint32_t(shell), uint32_t(index));
 #pragma unroll
-  for (int i = 0; i < count; i++) {
-    const int j = place.lane * count + i;
-    mu[i] = j < m ? mu_row[j] : T(0);
-    t[i] = j < m ? t[i] : T(0);
-    along = fma(t[i], mu[i], along);
+    for (int i = 0; i < count; i += 2) {
+      const auto [a, b] = box_muller(bits, i);
+      t[k][i] = a, t[k][i + 1] = b;
+    }
   }
+  // visit(component, its number) for the components of this thread.
+  auto each = [&](auto visit) {
+#pragma unroll
+    for (int k = 0; k < thread_indices; k++)
+#pragma unroll
+      for (int i = 0; i < count; i++) {
+        const int j = (k * lanes + place.lane) * count + i;
+        if (j < m) visit(j, t[k][i]);
+      }
+  };
+  each([&](int j, T normal) { along = fma(normal, mu[j], along); });
   along = row_sum(along, lanes);
-#pragma unroll
-  for (int i = 0; i < count; i++) {
-    t[i] -= along * mu[i];
-    again = fma(t[i], mu[i], again);
-  }
+  each([&](int j, T& rest) {
+    rest -= along * mu[j];
+    again = fma(rest, mu[j], again);
+  });
   again = row_sum(again, lanes);
-#pragma unroll
-  for (int i = 0; i < count; i++) {
-    t[i] -= again * mu[i];
-    square = fma(t[i], t[i], square);
-  }
+  each([&](int j, T& rest) {
+    rest -= again * mu[j];
+    square = fma(rest, rest, square);
+  });
   square = row_sum(square, lanes);
   const auto [d, c] = call.cosine_of(at, shell);
   const T w = T(1) - d, s = sqrt(d * c / square);
-#pragma unroll
-  for (int i = 0; i < count; i++) {
-    const int j = place.lane * count + i;
-    if (j < m) room[row_in_warp * m + j] = fma(s, t[i], w * mu[i]);
-  }
+  each([&](int j, T rest) { room[row_in_warp * m + j] = fma(s, rest, w * mu[j]); });
   __syncwarp();
   // The warp's rows, written in the order of memory.
   const int64_t left = shells.rows - first;
@@ -263,7 +269,7 @@ __device__ void draw_long(const Shells& shells, const Call<T>& call, const int64
 }
 
 template <class T>
-__global__ void __launch_bounds__(block_threads, is_double<T> ? 2 : 3)
+__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     draw_tangents(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const int64_t* keys,
                   int room) {
   extern __shared__ double shared[];
@@ -279,7 +285,7 @@ __global__ void __launch_bounds__(block_threads, is_double<T> ? 2 : 3)
 
 // psi of the shells of this launch, computed in C: psi (slices, rows, shells).
 template <class C, class T>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, resident_blocks<C>)
     compute_psi(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, bool implicit, T* psi) {
   const auto place = shells.place(blockIdx.x, threadIdx.x);
   if (place.row >= shells.rows) return;
@@ -310,7 +316,7 @@ void launch_psi(const Draw<T>& draw, bool implicit, T* psi, Stream stream) {
 
 // Reverse mode, as in cpu/sampling.cpp: kappa_grad holds psi before.
 template <class T>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     backward(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const T* __restrict__ z_grad,
              T* __restrict__ loc_grad, T* __restrict__ kappa_grad) {
   const auto place = shells.place(blockIdx.x, threadIdx.x);
@@ -323,12 +329,14 @@ __global__ void __launch_bounds__(block_threads)
   const T *z = call.z + start, *g = z_grad + start;
   const auto [d, c] = call.cosine_of(at, shell);
   const T w = T(1) - d;
-  T along = T(0), across = T(0);  // g.mu and g.(s t)
+  T along = T(0), across = T(0), stray = T(0);  // g.mu, g.(s t) and mu.(s t)
   for (int64_t j = place.lane; j < m; j += lanes) {
     along = fma(g[j], mu[j], along);
-    across = fma(g[j], (z[j] - mu[j]) + d * mu[j], across);
+    const T tangent = (z[j] - mu[j]) + d * mu[j];
+    across = fma(g[j], tangent, across);
+    stray = fma(mu[j], tangent, stray);
   }
-  along = row_sum(along, lanes), across = row_sum(across, lanes);
+  along = row_sum(along, lanes), across = row_sum(across, lanes) - row_sum(stray, lanes) * along;
   if (!inside) return;
   if (kappa_grad && place.lane == 0) {
     T* out = kappa_grad + row * call.shells + shell;
@@ -340,7 +348,7 @@ __global__ void __launch_bounds__(block_threads)
 
 // Forward mode, likewise.
 template <class T>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     forward_ad(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call,
                const T* __restrict__ loc_tangent, const T* __restrict__ kappa_tangent, const T* __restrict__ psi,
                T* __restrict__ z_tangent) {
@@ -354,14 +362,18 @@ __global__ void __launch_bounds__(block_threads)
   const T *mu = call.loc + loc_start, *mu_tangent = loc_tangent + loc_start, *z = call.z + start;
   const auto [d, c] = call.cosine_of(at, shell);
   const T w = T(1) - d;
-  T across = T(0);
-  for (int64_t j = place.lane; j < m; j += lanes) across = fma(mu_tangent[j], z[j], across);
-  across = row_sum(across, lanes);
+  T across = T(0), stray = T(0);
+  for (int64_t j = place.lane; j < m; j += lanes) {
+    across = fma(mu_tangent[j], z[j], across);
+    stray = fma(mu[j], (z[j] - mu[j]) + d * mu[j], stray);
+  }
+  across = row_sum(across, lanes), stray = row_sum(stray, lanes);
   if (!inside) return;
   const T move = psi[row * call.shells + shell] * kappa_tangent[call.kappa_at(at) + shell];
   const T lift = move * d * c, turn = move * w;
   for (int64_t j = place.lane; j < m; j += lanes)
-    z_tangent[start + j] = lift * mu[j] - turn * ((z[j] - mu[j]) + d * mu[j]) + w * mu_tangent[j] - across * mu[j];
+    z_tangent[start + j] =
+        lift * mu[j] - turn * ((z[j] - mu[j]) + (d - stray) * mu[j]) + w * mu_tangent[j] - across * mu[j];
 }
 
 // Four numbers to a thread.
