@@ -19,7 +19,7 @@ h_0 = 1, that is
     2 h_j = h_{j-1} + p [j=1] - sum_{a+b=j, a,b>=1} h_a h_b - (1-p^2) ((2-j) h_{j-1} - p h_{j-1}').
     ratio_h[j]:  h_j / (p (1+p))
     ratio_q[j]:  Q_j, where q = h^2 - s^2 = mu (1+p) sum_{j>=0} Q_j s^-j and r' = q / (h+mu)^2
-    ratio_g[j]:  G_j, where s r / x = 1/(p + h/s) = sum_{j>=0} G_j s^-j / (1+p)
+    G_j, for the next two: s r / x = 1/(p + h/s) = sum_{j>=0} G_j s^-j / (1+p)
     log_l[k]:    l_k, where log I_v = s - mu asinh(mu/x) - log(2 pi x / (1+p))/2 + sum_{k>=1} l_k s^-k
     kl_t[k]:     T_k = [p^k ((1-p) G_{k+1} - l_k) + l_k(1)] / (1-p), of the divergence of the von Mises-Fisher law
                  of dimension 2v+2 from the uniform law, x r - log(Gamma(v+1) (2/x)^v I_v), for large mu:
@@ -193,7 +193,6 @@ def derive():
         "debye_slope": ("-(k+2i) debye[k][i]", 1, debye_slope(d)),
         "ratio_h": ("h_j(p) / (p (1+p)), coefficient of p^i in [j][i], j >= 1", 1, ratio_h[:RATIO_TERMS]),
         "ratio_q": ("Q_j(p), coefficient of p^i in [j][i], j >= 0", 0, q),
-        "ratio_g": ("G_j(p), coefficient of p^i in [j][i], j >= 0", 0, g),
         "log_l": ("l_k(p), coefficient of p^i in [k][i], k >= 1", 1, log_l),
         "kl_t": ("T_k(p), coefficient of p^i in [k][i], k >= 1", 1, t),
     }

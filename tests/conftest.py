@@ -1,14 +1,9 @@
-"""Every test that takes `device` runs on the CPU and on each kind of accelerator that is there.
-
-One thread: two on small tensors wait for each other, ten times as long on a busy machine.
-"""
+"""Every test that takes `device` runs on the CPU and on each kind of accelerator that is there."""
 
 import pytest
 import torch
 
 import vmf_ops
-
-torch.set_num_threads(1)
 
 CUDA = vmf_ops.build_info()["cuda"] and torch.cuda.is_available()
 DEVICES = ["cpu"] + (["cuda"] if CUDA else [])
@@ -18,3 +13,12 @@ collect_ignore = [] if CUDA else ["test_cuda.py"]
 @pytest.fixture(params=DEVICES)
 def device(request):
     return torch.device(request.param)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Two threads on small tensors wait for each other, ten times as long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

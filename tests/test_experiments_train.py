@@ -17,14 +17,6 @@ ROOT = Path(__file__).parent.parent
 TINY = {"shells": (3, 2, 1), "epochs": 6, "importance_samples": 5}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def images():
     return data.load("digits")

@@ -10,15 +10,6 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 EXAMPLES = re.findall(r"^## (.+?)$.*?```python\n(.+?)```", README, re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The nets here are so small that a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_there_is_an_example_of_each():
     assert [title for title, _ in EXAMPLES] == [
         "A drop-in operator",

@@ -14,15 +14,6 @@ from vmf_ops.vae import ELBO, HypersphericalVAE, ProductVMFLatent
 PRODUCTS = [(41,), (16, 11, 5, 4, 3, 2), (5, 4, 4), (2,) * 20]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The nets here are so small that a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def small_vae(dims=(5, 4, 2), pixels=12, **options):
     torch.manual_seed(0)
     latent = ProductVMFLatent(8, dims, **options)
