@@ -1,7 +1,8 @@
-"""Tables and figures of the results beside the paper's: python -m experiments.report.
+"""The results beside the paper's, its claims judged by them, and figures: python -m experiments.report.
 
-Reads results/table2_<dataset>.csv and its like, and writes results/report_<dataset>.md and the figures it shows. The
-picture of the circles needs the checkpoint of a run that has some, and is drawn where --runs holds one.
+Reads results/table2_<dataset>.csv and its like, and writes results/report_<dataset>.md and the figures it shows; every
+number and verdict in it comes from those rows. The picture of the circles needs the checkpoint of a run that has some,
+and is drawn where --runs holds one.
 """
 
 import argparse
@@ -9,14 +10,14 @@ import statistics
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
+from experiments import data, figures, models, table2, train
 
-import vmf_ops
-from experiments import data, models, table2, train
-
-BALANCED = ("20,19", "10,9,9,9", "6,6,6,6,6,5", "4,3,3,3,3,3,3,3,3,3")
+BALANCED = ("20,19", "10,9,9,9", "6,6,6,6,6,5", "4,3,3,3,3,3,3,3,3,3", table2.TORUS)
 UNBALANCED = ("38,1", "34,1,1,1", "30,1,1,1,1,1", "22,1,1,1,1,1,1,1,1,1")
+ORDER = (*table2.FIXED_AMBIENT, *table2.FIXED_DOF)
+
+Groups = dict[tuple[str, str], list[dict]]
+"""(shells, gradient) -> the rows of its seeds"""
 
 
 def shortened(row: str) -> str:
@@ -32,16 +33,11 @@ def shortened(row: str) -> str:
     return " ".join([name, *options])
 
 
-def mean_and_deviation(values) -> str:
-    values = [float(value) for value in values]
-    text = f"{statistics.fmean(values):.2f}"
-    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.2f}"
-
-
-def groups(rows: list[dict]) -> dict:
-    """Rows of the longest runs by (shells, gradient), their seeds together, in the order they were written."""
-    grouped: dict = {}
-    for row in rows:
+def groups(rows: list[dict]) -> Groups:
+    """Rows of the longest runs, their seeds together, in the order of the tables."""
+    grouped: Groups = {}
+    place = {name: at for at, name in enumerate(ORDER)}
+    for row in sorted(rows, key=lambda row: (place.get(row["shells"], len(place)), row["gradient"], int(row["seed"]))):
         grouped.setdefault((row["shells"], row["gradient"]), []).append(row)
     for name, members in grouped.items():
         longest = max(int(row["epochs"]) for row in members)
@@ -49,172 +45,225 @@ def groups(rows: list[dict]) -> dict:
     return grouped
 
 
-def table(rows: list[dict], paper=None) -> str:
-    """A Markdown table, one line for each composition and gradient."""
-    lines = [
-        "| shells | gradient | epochs | seeds | LL | ELBO | RE | KL | paper's LL | ELBO | RE | KL |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for (shells, gradient), members in groups(rows).items():
-        cells = [shortened(shells), gradient, members[0]["epochs"], str(len(members))]
+def mean(rows: list[dict], column: str) -> float:
+    return statistics.fmean(float(row[column]) for row in rows)
+
+
+def shell_kl(rows: list[dict]) -> list[float]:
+    """The KL of each shell, the mean over seeds."""
+    return [statistics.fmean(kl) for kl in zip(*(map(float, row["kl_per_shell"].split()) for row in rows), strict=True)]
+
+
+# ---- Tables ----
+
+
+def markdown(header: str, lines: list[list[str]]) -> str:
+    names = header.split(" | ")
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *lines))
+
+
+def mean_and_deviation(values) -> str:
+    values = [float(value) for value in values]
+    text = f"{statistics.fmean(values):.2f}"
+    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.2f}"
+
+
+def trained_epochs(curves: list[dict]) -> dict:
+    """table2.key of a run -> the epochs it trained before it was stopped."""
+    epochs: dict = {}
+    for row in curves:
+        epochs[table2.key(row)] = max(int(row["epoch"]), epochs.get(table2.key(row), 0))
+    return epochs
+
+
+def table(grouped: Groups, paper=None, epochs=None) -> str:
+    """One line for each composition and gradient, beside the paper's where it has one."""
+    paper, epochs = paper or {}, epochs or {}
+    lines = []
+    for (shells, gradient), members in grouped.items():
+        cells = [shortened(shells), gradient, str(len(members))]
+        trained = [epochs[table2.key(row)] for row in members if table2.key(row) in epochs]
+        cells.append(f"{statistics.fmean(trained):.0f}" if trained else members[0]["epochs"])
         cells += [mean_and_deviation(row[name] for row in members) for name in ("ll", "elbo")]
         # The paper's RE is the cost, -log p(x|z).
         cells += [mean_and_deviation(-float(row["reconstruction"]) for row in members)]
         cells += [mean_and_deviation(row["kl"] for row in members)]
-        cells += [f"{number:.2f}" for number in (paper or {}).get(shells, ())] or ["–"] * 4
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        published = paper.get(shells, ())
+        cells += [f"{number:.2f}" for number in published] or ["–"] * 4
+        cells.append(f"{mean(members, 'll') - published[0]:+.2f}" if published else "–")
+        lines.append(cells)
+    return markdown(
+        "shells | gradient | seeds | epochs | LL | ELBO | RE | KL | paper's LL | ELBO | RE | KL | LL - paper's", lines
+    )
 
 
-def kl_figure(path: Path):
-    """KL(vMF ‖ uniform) over (m, κ), the paper's Figure B.1."""
-    plt = pyplot()
-    m = torch.arange(2, 101)
-    kappa = torch.logspace(-1, 3, 200, dtype=torch.float64)
-    kl = vmf_ops.vmf_kl_uniform(m, kappa.unsqueeze(-1)).numpy()
-    m, kappa = m.numpy(), kappa.numpy()
-    figure, axis = plt.subplots(figsize=(6.5, 4.5), layout="constrained")
-    levels = [0.01, 0.1, 1, 3, 10, 30, 100]
-    mesh = axis.pcolormesh(m, kappa, np.log10(kl), cmap="viridis", shading="gouraud", rasterized=True)
-    lines = axis.contour(m, kappa, kl, levels=levels, colors="white", linewidths=0.8)
-    axis.clabel(lines, fmt="%g", fontsize=8)
-    axis.set(yscale="log", xlabel="ambient dimension m", ylabel="concentration κ", title="KL(vMF ‖ uniform), nats")
-    figure.colorbar(mesh, label="log10 KL")
-    save(figure, path)
+# ---- What the rows say ----
 
 
-def shells_figure(rows: list[dict], path: Path) -> bool:
-    """KL of each shell, balanced break-ups above and unbalanced below."""
-    found = groups(rows)
-    kinds = [[shells for shells in kind if (shells, "implicit") in found] for kind in (BALANCED, UNBALANCED)]
-    if not any(kinds):
-        return False
-    plt = pyplot()
-    columns = max(map(len, kinds))
-    figure, axes = plt.subplots(2, columns, figsize=(3.2 * columns, 5.5), squeeze=False, layout="constrained")
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for line, kind, title in zip(axes, kinds, ("balanced", "unbalanced"), strict=True):
-        for axis, shells in zip(line, kind, strict=False):
-            members = found[shells, "implicit"]
-            per_seed = zip(*(map(float, row["kl_per_shell"].split()) for row in members), strict=True)
-            names = [f"S{d}" for d in shells.split(",")]
-            axis.set_axis_on()
-            axis.bar(range(len(names)), [statistics.fmean(kl) for kl in per_seed], color="#2f6fa7")
-            axis.set_xticks(range(len(names)), names, fontsize=8)
-            axis.set_title(f"{title}: {shortened(shells)}", fontsize=9)
-            axis.set_ylabel("KL, nats")
-            axis.spines[["top", "right"]].set_visible(False)
-    save(figure, path)
-    return True
+def seed_deviation(grouped: Groups) -> float:
+    """The pooled standard deviation of LL between seeds; NaN where no composition has two."""
+    spread = [statistics.variance([float(row["ll"]) for row in rows]) for rows in grouped.values() if len(rows) > 1]
+    return statistics.fmean(spread) ** 0.5 if spread else float("nan")
 
 
-def curves_figure(curves: list[dict], path: Path) -> bool:
-    """Validation ELBO of the torus over the epochs, a line for each gradient and seed."""
-    lines: dict = {}
-    for row in curves:
-        if row["shells"] == table2.TORUS:
-            lines.setdefault((row["gradient"], row["seed"], row["epochs"]), []).append(row)
-    if not lines:
-        return False
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for (gradient, seed, _), points in lines.items():
-        epochs = [int(point["epoch"]) for point in points]
-        colour = "#2f6fa7" if gradient == "implicit" else "#d1603d"
-        axis.plot(epochs, [float(p["validation"]) for p in points], color=colour, label=f"{gradient}, seed {seed}")
-    axis.set(xlabel="epoch", ylabel="validation ELBO, nats", title="20 circles")
-    axis.legend(frameon=False)
-    axis.spines[["top", "right"]].set_visible(False)
-    save(figure, path)
-    return True
+def gain(better: float, worse: float, deviation: float) -> str:
+    """A difference of LL, and what it is beside the difference that two seeds of one model show."""
+    difference = better - worse
+    noise = 2**0.5 * deviation
+    verdict = "holds" if difference > 2 * noise else "does not hold" if difference < -2 * noise else "is not decided"
+    if noise != noise:
+        verdict = "holds" if difference > 0 else "does not hold"
+        return f"{difference:+.2f} nats, one seed each: **{verdict}**"
+    return f"{difference:+.2f} nats, where two seeds of one model differ by {noise:.2f}: **{verdict}**"
 
 
-@torch.no_grad()
-def circles_figure(vae, images: data.Images, path: Path, steps=16):
-    """Each circle of one test image's latent turned once, all else kept: the paper's Figure B.2.
+def claims(grouped: Groups) -> str:
+    """The paper's three claims, as far as there are rows to judge them by."""
+    implicit = {shells: rows for (shells, gradient), rows in grouped.items() if gradient == "implicit"}
+    score = {shells: mean(rows, "ll") for shells, rows in implicit.items()}
+    deviation = seed_deviation(grouped)
+    text = []
 
-    A circle that the decoder uses changes the image as it turns; one that it ignores, whose KL is near 0, does not.
-    """
-    plt = pyplot()
-    x = images.test[:1].float()
-    posterior = vae.latent(vae.encoder(x))
-    kl = posterior.kl_per_shell()[0]
-    circles = [k for k, m in enumerate(posterior.dims) if m == 2]
-    angle = torch.arange(steps) * (2 * torch.pi / steps)
-    height, width = images.shape
-    figure, axes = plt.subplots(len(circles), 1, figsize=(steps * 0.6, 0.85 * len(circles)), squeeze=False)
-    for axis, k in zip(axes[:, 0], circles, strict=True):
-        first = sum(posterior.dims[:k])
-        z = posterior.mode.repeat(steps, 1)
-        z[:, first], z[:, first + 1] = angle.cos(), angle.sin()
-        pictures = vae.decoder(z).sigmoid().reshape(steps, height, width)
-        axis.imshow(pictures.transpose(0, 1).reshape(height, -1).numpy(), cmap="gray_r", vmin=0, vmax=1)
-        axis.set_axis_off()
-        axis.set_title(f"shell {k + 1}, a circle, KL {kl[k]:.2f}", fontsize=7, loc="left", pad=2)
-    figure.tight_layout(pad=0.3)
-    save(figure, path)
+    products = [shells for shells in table2.PAPER if shells in score]
+    spheres = [shells for shells in table2.SPHERES if shells in score]
+    if products and spheres:
+        product, sphere = (max(names, key=score.get) for names in (products, spheres))
+        text.append(
+            f"**A product of spheres beats one sphere.** The best product, {shortened(product)}, has LL "
+            f"{score[product]:.2f}, the best sphere, {sphere}, {score[sphere]:.2f}: "
+            f"{gain(score[product], score[sphere], deviation)}."
+        )
+
+    balanced = [shells for shells in ("40", *BALANCED) if shells in score]
+    if len(balanced) > 1:
+        best, most = max(balanced, key=score.get), balanced[-1]
+        steps = ", ".join(f"{shells.count(',') + 1}: {score[shells]:.2f}" for shells in balanced)
+        text.append(
+            f"**Too many breaks hurt.** LL of the balanced break-ups by their number of shells: {steps}. The best has "
+            f"{best.count(',') + 1}, and is better than {most.count(',') + 1} by "
+            f"{gain(score[best], score[most], deviation)}."
+        )
+
+    unbalanced = [shells for shells in UNBALANCED if shells in score]
+    if unbalanced:
+        lines = []
+        for shells in unbalanced:
+            large, *circles = shell_kl(implicit[shells])
+            used = sum(kl >= figures.IGNORED for kl in circles)
+            d = int(shells.split(",")[0])
+            lines.append([shortened(shells), f"{large:.2f}", f"{large / d:.2f}", f"{statistics.fmean(circles):.2f}"])
+            lines[-1].append(f"{used} of {len(circles)}")
+        ignored = sum(shell_kl(implicit[shells])[0] < figures.IGNORED for shells in unbalanced)
+        verdict = "holds" if ignored == len(unbalanced) else "does not hold"
+        rows = markdown("shells | KL of the large shell | per dimension | mean KL of a circle | circles used", lines)
+        text.append(
+            f"**Unbalanced products ignore the large shell.** It has a KL below {figures.IGNORED:g} nats in {ignored} "
+            f"of {len(unbalanced)}: **{verdict}**.\n\n{rows}"
+        )
+    return "\n\n".join(text)
 
 
-def pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    return plt
+def same_seeds(grouped: Groups, name: tuple, base: tuple) -> tuple[list[dict], list[dict]]:
+    """The rows of both, for the seeds that both have."""
+    one, other = grouped.get(name, []), grouped.get(base, [])
+    common = {row["seed"] for row in one} & {row["seed"] for row in other}
+    return [row for row in one if row["seed"] in common], [row for row in other if row["seed"] in common]
 
 
-def save(figure, path: Path):
-    figure.savefig(path, dpi=150)
-    pyplot().close(figure)
+def differences(grouped: Groups, pairs) -> str:
+    """What each of the pairs (name, base) changes over the same seeds: a table, or nothing."""
+    lines = []
+    for name, base in pairs:
+        ours, others = same_seeds(grouped, name, base)
+        if ours:
+            cells = [shortened(name[0]), name[1], shortened(base[0]), base[1], str(len(ours))]
+            change = (f"{mean(ours, c) - mean(others, c):+.2f}" for c in ("ll", "elbo", "reconstruction", "kl"))
+            lines.append([*cells, *change])
+    header = "shells | gradient | against | gradient | seeds | LL | ELBO | reconstruction | KL"
+    return markdown(header, lines) if lines else ""
+
+
+# ---- The report ----
 
 
 def run_with_circles(runs: Path, dataset: str) -> Path | None:
-    """The checkpoint with the most epochs among this data set's runs that have a circle beside larger shells."""
+    """The checkpoint with the most epochs among this data set's runs that have circles beside a larger shell."""
     found = []
     for path in sorted(runs.glob(f"{dataset}_*/checkpoint.pt")):
         config = train.read_checkpoint(path)["config"]
         if config["model"] == "vmf" and 1 in config["shells"] and max(config["shells"]) > 1:
-            found.append((config["epochs"], len(config["shells"]), path))
+            found.append((config["epochs"], config["shells"].count(1), path))
     return max(found)[-1] if found else None
 
 
 def write(results: Path, runs: Path, dataset: str, data_dir=None) -> Path:
-    """results/report_<dataset>.md and its figures."""
-    rows = table2.read_rows(results / f"table2_{dataset}.csv")
-    dof = table2.read_rows(results / f"table5_{dataset}.csv")
+    """results/report_<dataset>.md and its figures; results/notes_<dataset>.md, where there is one, ends it."""
+    grouped = groups(table2.read_rows(results / f"table2_{dataset}.csv"))
+    dof = groups(table2.read_rows(results / f"table5_{dataset}.csv"))
     curves = table2.read_rows(results / f"curves2_{dataset}.csv", table2.CURVE_COLUMNS)
-    if not rows and not dof:
+    if not grouped and not dof:
         raise train.TrainingError(f"{results}: no table2_{dataset}.csv or table5_{dataset}.csv with a finished row")
     paper = table2.PAPER if dataset == "static_mnist" else None
-    text = [f"# Hyperspherical VAEs on {dataset}", "Shells are sphere dimensions; nats; mean ± deviation over seeds."]
-    if rows:
-        text += ["## Ambient dimension 41", table(rows, paper)]
-        if paper:
-            text.append("The paper's best single sphere: LL {:.2f}, ELBO {:.2f}.".format(*table2.BEST_SINGLE_SPHERE))
+    text = [
+        f"# Hyperspherical VAEs on {dataset}",
+        "Shells are sphere dimensions; nats; mean ± deviation over seeds; epochs trained before early stopping.",
+    ]
+
+    def section(title, *paragraphs):
+        text.extend([f"## {title}", *filter(None, paragraphs)])
+
+    def figure(title, name):
+        section(title, f"![{title}]({name})")
+
+    if grouped:
+        best = "The paper's best single sphere: LL {:.2f}, ELBO {:.2f}.".format(*table2.BEST_SINGLE_SPHERE)
+        section("Ambient dimension 41", table(grouped, paper, trained_epochs(curves)), best if paper else "")
     if dof:
-        text += ["## 40 degrees of freedom", table(dof)]
+        section("40 degrees of freedom", table(dof))
+    judged = claims(grouped)
+    if judged:
+        section("The paper's claims", judged)
+    unbiased = differences(grouped, [((s, "implicit"), (s, "rsvi")) for s, gradient in grouped if gradient == "rsvi"])
+    if unbiased:
+        section("What the unbiased gradient changes", "Implicit less rsvi, both with the exact sampler.", unbiased)
+    options = [((s, gradient), (s.split()[0], gradient)) for s, gradient in grouped if " " in s]
+    beyond = differences(grouped, options)
+    if beyond:
+        section("Beyond the paper", "An option of the latent or the bound less the paper's.", beyond)
 
-    def show(title, name):
-        text.extend([f"## {title}", f"![{title}]({name})"])
-
-    kl_figure(results / "kl.png")
-    show("KL over dimension and concentration", "kl.png")
-    if shells_figure(rows, results / f"shells_{dataset}.png"):
-        show("KL of each shell", f"shells_{dataset}.png")
-    if curves_figure(curves, results / f"torus_{dataset}.png"):
-        show("Training 20 circles", f"torus_{dataset}.png")
+    figures.divergence(results / "kl.png")
+    figure("KL over dimension and concentration", "kl.png")
+    kinds = {
+        kind: {s: [[*map(float, r["kl_per_shell"].split())] for r in grouped[s, "implicit"]] for s in names}
+        for kind, all_names in (("balanced", BALANCED), ("unbalanced", UNBALANCED))
+        if (names := [s for s in all_names if (s, "implicit") in grouped])
+    }
+    if kinds:
+        figures.shells(kinds, results / f"shells_{dataset}.png")
+        figure("KL of each shell", f"shells_{dataset}.png")
+    lines: dict = {}
+    for row in curves:
+        if row["shells"] == table2.TORUS:
+            epochs, values = lines.setdefault((row["gradient"], row["seed"]), ([], []))
+            epochs.append(int(row["epoch"])), values.append(float(row["validation"]))
+    if lines:
+        figures.curves(lines, "20 circles", results / f"torus_{dataset}.png")
+        figure("Training 20 circles", f"torus_{dataset}.png")
     checkpoint = run_with_circles(runs, dataset)
+    circles = results / f"circles_{dataset}.png"
     if checkpoint is not None and (data_dir is not None or dataset == "digits"):
         contents = train.read_checkpoint(checkpoint)
         config, images = contents["config"], data.load(dataset, data_dir)
         vae = models.build(images.size, config["shells"], min_kappa=config["min_kappa"]).eval()
         vae.load_state_dict((contents["best"] or contents)["model"])
-        circles_figure(vae, images, results / f"circles_{dataset}.png")
-        show("Turning each circle once", f"circles_{dataset}.png")
+        figures.circles(vae, images, circles)
+    if circles.exists():
+        figure("Turning each circle once", circles.name)
+    notes = results / f"notes_{dataset}.md"
+    if notes.exists():
+        section("Notes", notes.read_text().strip())
     path = results / f"report_{dataset}.md"
-    path.write_text("\n\n".join(text) + "\n")
+    train.replace_file(path, lambda beside: beside.write_text("\n\n".join(text) + "\n"))
     return path
 
 

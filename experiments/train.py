@@ -129,7 +129,7 @@ def train(config: Config, images: data.Images, out: Path, *, fabric=None, progre
     result |= {"trained_epochs": state["epoch"], "best_epoch": state["best"]["epoch"], "seconds": state["seconds"]}
     result["history"] = state["history"]
     if fabric.is_global_zero:
-        _replace(out / "result.json", lambda path: path.write_text(json.dumps(result, indent=1)))
+        replace_file(out / "result.json", lambda path: path.write_text(json.dumps(result, indent=1)))
     return result
 
 
@@ -203,7 +203,7 @@ def _save(checkpoint, config, fabric, vae, optimizer, shuffle, state):
         "rng": _rng_states(fabric),
     }
     if fabric.is_global_zero:
-        _replace(checkpoint, lambda path: torch.save(contents, path))
+        replace_file(checkpoint, lambda path: torch.save(contents, path))
 
 
 def _resume(checkpoint, config, fabric, vae, optimizer, shuffle) -> dict:
@@ -234,7 +234,7 @@ def read_checkpoint(path: Path) -> dict:
         raise TrainingError(f"{path}: not a readable checkpoint ({reason})") from None
 
 
-def _replace(path: Path, write):
+def replace_file(path: Path, write):
     """Writes beside path and renames, so that a kill leaves the old file or the new one."""
     beside = path.with_name(path.name + ".new")
     write(beside)

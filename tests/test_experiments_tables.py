@@ -124,29 +124,69 @@ def test_missing_data_and_foreign_tables_are_one_line(folders, tmp_path):
 # ---- The report ----
 
 
+def result(shells, ll, kl_per_shell="1", seed=0, gradient="implicit"):
+    """A finished row, with an ELBO of 5 less."""
+    row = {"shells": shells, "seed": str(seed), "gradient": gradient, "epochs": "300", "ll": ll, "elbo": ll - 5}
+    return row | {"reconstruction": ll + 25, "kl": 30, "kl_per_shell": kl_per_shell}
+
+
 def test_numbers_of_several_seeds_have_a_deviation():
-    rows = [
-        {"shells": "20,19", "gradient": "implicit", "epochs": epochs, "ll": ll, "elbo": -98, "reconstruction": -70.5}
-        | {"kl": 28, "kl_per_shell": "20 8"}
-        for epochs, ll in (("300", -93), ("300", -94), ("3", -120))
-    ]
-    lines = report.table(rows, table2.PAPER).splitlines()
+    rows = [result("20,19", -93), result("20,19", -94, seed=1), {**result("20,19", -120), "epochs": "3"}]
+    lines = report.table(report.groups(rows), table2.PAPER).splitlines()
     assert len(lines) == 3
-    assert "| 20,19 | implicit | 300 | 2 | -93.50 ± 0.71 |" in lines[2]
-    assert lines[2].endswith("| 70.50 ± 0.00 | 28.00 ± 0.00 | -93.18 | -98.72 | 69.78 | 28.94 |")
+    assert "| 20,19 | implicit | 2 | 300 | -93.50 ± 0.71 | -98.50 ± 0.71 |" in lines[2]
+    assert lines[2].endswith("| 68.50 ± 0.71 | 30.00 ± 0.00 | -93.18 | -98.72 | 69.78 | 28.94 | -0.32 |")
     assert report.shortened("30,1,1,1,1,1 min_kappa=0") == "30,1×5 min_kappa=0"
+
+
+def test_epochs_are_those_trained():
+    row = result("20,19", -93)
+    curves = [{**row, "epoch": str(epoch)} for epoch in (1, 2, 187)]
+    assert "| 1 | 187 | -93.00 |" in report.table(report.groups([row]), None, report.trained_epochs(curves))
+
+
+def test_the_claims_are_judged_by_the_rows():
+    rows = [result("20,19", -93, seed=seed) for seed in (0, 1)]
+    rows += [result("20,10,6,1", ll, seed=seed) for seed, ll in enumerate((-92.0, -92.2))]
+    rows += [result("40", -94), result("10", -96), result(table2.TORUS, -92.9)]
+    rows += [result("38,1", -95, "0.01 25"), result("34,1,1,1", -101, "9 8 0.05 8")]
+    product, breaks, unbalanced = report.claims(report.groups(rows)).split("\n\n**")
+    # Two seeds of one model differ by sqrt(2) times the pooled deviation, sqrt((0 + 0.02)/2).
+    assert "20,10,6,1, has LL -92.10, the best sphere, 40, -94.00: +1.90 nats" in product
+    assert "differ by 0.14: **holds**" in product
+    assert "1: -94.00, 2: -93.00, 20: -92.90" in breaks and "The best has 20" in breaks and "not decided" in breaks
+    assert "in 1 of 2: **does not hold**" in unbalanced
+    assert "| 34,1×3 | 9.00 | 0.26 | 5.35 | 2 of 3 |" in unbalanced
+    assert report.claims(report.groups([result("40", -94)])) == ""
+
+
+def test_differences_are_over_the_same_seeds():
+    rows = [result("20,19", ll, seed=seed) for seed, ll in enumerate((-93, -92, -60))]
+    rows += [result("20,19", -94, seed=seed, gradient="rsvi") for seed in (0, 1, 5)]
+    rows += [result("20,19 min_kappa=0", -92.5)]
+    grouped = report.groups(rows)
+    pairs = [(("20,19", "implicit"), ("20,19", "rsvi")), (("20,19 min_kappa=0", "implicit"), ("20,19", "implicit"))]
+    first, second = report.differences(grouped, pairs).splitlines()[2:]
+    assert first == "| 20,19 | implicit | 20,19 | rsvi | 2 | +1.50 | +1.50 | +1.50 | +0.00 |"
+    assert second.startswith("| 20,19 min_kappa=0 | implicit | 20,19 | implicit | 1 | +0.50 |")
+    assert report.differences(grouped, [(("40", "implicit"), ("20,19", "implicit"))]) == ""
 
 
 def test_report_shows_the_tables_and_every_figure(folders, tmp_path, capsys):
     table2.main([*SMALL, *folders, "--rows", "20,19", "38,1", "3,1,1", table2.TORUS])
     table2.main([*SMALL, *folders, "--rows", table2.TORUS, "--gradient", "rsvi"])
     table2.main([*SMALL, *folders, "--rows", "20,20", "--fixed-dof"])
+    table2.main([*SMALL, *folders, "--rows", "38,1 min_kappa=0"])
     capsys.readouterr()
-    report.main(["--dataset", "digits", *folders])
     results = tmp_path / "results"
+    (results / "notes_digits.md").write_text("Written by hand.")
+    report.main(["--dataset", "digits", *folders])
     assert capsys.readouterr().out.strip() == str(results / "report_digits.md")
     text = (results / "report_digits.md").read_text()
     assert "| 20,20 |" in text and "| 1×20 | rsvi |" in text
+    assert "| 1×20 | implicit | 1×20 | rsvi | 1 |" in text and "| 38,1 min_kappa=0 | implicit | 38,1 |" in text
+    assert text.count("**A product of spheres") == 0 and text.count("**Too many breaks hurt.**") == 1
+    assert text.endswith("## Notes\n\nWritten by hand.\n")
     figures = re.findall(r"!\[.*\]\((.*)\)", text)
     assert figures == ["kl.png", "shells_digits.png", "torus_digits.png", "circles_digits.png"]
     for figure in figures:
