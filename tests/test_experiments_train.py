@@ -109,6 +109,16 @@ def test_seeds_decide_the_result(images, tmp_path):
     assert results[0]["ll"] != results[2]["ll"]
 
 
+def test_denormals_are_flushed_in_training_alone(images, tmp_path, monkeypatch):
+    def halved():
+        return torch.tensor(torch.finfo(torch.float32).tiny).mul(0.5).item()
+
+    seen, evaluate = [], train.evaluate
+    monkeypatch.setattr(train, "evaluate", lambda *arguments: (seen.append(halved()), evaluate(*arguments))[1])
+    train.train(train.Config(**TINY | {"epochs": 1}), images, tmp_path, progress=False)
+    assert seen == [0, 0] and halved() > 0
+
+
 # ---- Going on ----
 
 
