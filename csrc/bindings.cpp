@@ -79,25 +79,106 @@ const Isa& choose_isa() {
 
 const Isa* isa = nullptr;  // set when the module is imported, before any op can run
 
-// ---- Element-wise ops of (v, x) ----
+// ---- Dtypes and devices ----
+
+// run(T()) for the scalar type of t, which has been checked.
+template <class F>
+void by_dtype(const Tensor& t, F run) {
+  if (t.scalar_type() == ScalarType::Double)
+    run(double());
+  else
+    run(float());
+}
+
+// The part for T of what an ISA offers.
+template <class T, class Loops>
+auto loops_for(const Loops& loops) {
+  if constexpr (sizeof(T) == 8)
+    return loops.in_double;
+  else
+    return loops.in_float;
+}
+
+template <class T>
+const T* data(const Tensor& t) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
+template <class T>
+T* mutable_data(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
 
 constexpr int64_t grain = 2048;  // elements a thread takes at least, some 50 us of work
 
 template <class T>
-void run_elementwise(const Broadcast& shape, ElementwiseLoop<T>* loop, const void* v, const void* x, T* const* out,
-                     int outputs) {
+void run_elementwise(const Broadcast& shape, Op op, const T* v, const T* x, T* const* out, int outputs) {
+  const auto loop = loops_for<T>(isa->special(op));
   torch::stable::parallel_for(0, shape.numel, grain, [&](int64_t begin, int64_t end) {
-    run_broadcast(shape, loop, static_cast<const T*>(v), static_cast<const T*>(x), out, outputs, begin, end);
+    run_broadcast(shape, loop, v, x, out, outputs, begin, end);
   });
 }
 
-void check_elementwise(const Tensor& v, const Tensor& x) {
-  const ScalarType dtype = x.scalar_type();
-  STD_TORCH_CHECK(dtype == ScalarType::Double || dtype == ScalarType::Float, "expected float32 or float64, got ",
-                  torch::headeronly::toString(dtype));
-  STD_TORCH_CHECK(v.scalar_type() == dtype, "expected one dtype, got ", torch::headeronly::toString(v.scalar_type()),
-                  " and ", torch::headeronly::toString(dtype));
-}
+// Where ops run: made from the tensors of a call, alive as long as it. Cpu and Cuda have the same members.
+struct Cpu {
+  template <class... Tensors>
+  explicit Cpu(const Tensors&...) {}
+
+  template <class T>
+  void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, int outputs) const {
+    run_elementwise(shape, op, v, x, out, outputs);
+  }
+
+  template <class T>
+  void sample(const Draw<T>& draw, const int64_t* keys) const {
+    for_rows(draw, [&](int64_t slice, int64_t begin, int64_t end) {
+      const uint64_t key = keys[slice];
+      loops<T>().sample(draw.slice(slice), {uint32_t(key), uint32_t(key >> 32)}, begin, end);
+    });
+  }
+
+  template <class T>
+  void sample_backward(const Draw<T>& draw, bool implicit, const T* z_grad, T* loc_grad, T* kappa_grad) const {
+    for_rows(draw, [&](int64_t slice, int64_t begin, int64_t end) {
+      const int64_t at = slice * draw.rows;
+      SamplingGradient<T> gradient{.implicit = implicit};
+      gradient.z_grad = z_grad + at * draw.size;
+      if (loc_grad) gradient.loc_grad = loc_grad + at * draw.size;
+      if (kappa_grad) gradient.kappa_grad = kappa_grad + at * draw.shells();
+      loops<T>().backward(draw.slice(slice), gradient, begin, end);
+    });
+  }
+
+  template <class T>
+  void sample_forward_ad(const Draw<T>& draw, bool implicit, const T* loc_tangent, const T* kappa_tangent,
+                         const Tensor& z_tangent) const {
+    for_rows(draw, [&](int64_t slice, int64_t begin, int64_t end) {
+      SamplingGradient<T> gradient{.implicit = implicit};
+      gradient.loc_tangent = loc_tangent + draw.loc_start(slice);
+      gradient.kappa_tangent = kappa_tangent + draw.kappa_start(slice);
+      gradient.z_tangent = mutable_data<T>(z_tangent) + slice * draw.rows * draw.size;
+      loops<T>().forward_ad(draw.slice(slice), gradient, begin, end);
+    });
+  }
+
+ private:
+  template <class T>
+  static SamplingLoops<T> loops() {
+    return loops_for<T>(isa->sampling());
+  }
+
+  // body(slice, first row, last row) over all rows of all slices, some 50 us of work or more at a time.
+  template <class T, class F>
+  static void for_rows(const Draw<T>& draw, F body) {
+    const int64_t rows = std::max<int64_t>(1, 8192 / std::max<int64_t>(draw.size, 1));
+    torch::stable::parallel_for(0, draw.slices * draw.rows, rows, [&](int64_t begin, int64_t end) {
+      while (begin < end) {
+        const int64_t slice = begin / draw.rows, stop = std::min(end, (slice + 1) * draw.rows);
+        body(slice, begin - slice * draw.rows, stop - slice * draw.rows);
+        begin = stop;
+      }
+    });
+  }
+};
 
 #ifdef VMF_OPS_CUDA
 std::string device_name(const Tensor& t) {
@@ -105,13 +186,39 @@ std::string device_name(const Tensor& t) {
 }
 
 // Its tensors' device is the current one for as long as this lives; they must be on one.
-class CudaCall {
+class Cuda {
  public:
   template <class... Others>
-  explicit CudaCall(const Tensor& first, const Others&... others)
-      : guard_((check(first, others), ..., first.get_device_index())), device_(first.get_device_index()) {}
+  explicit Cuda(const Tensor& first, const Others&... others)
+      : guard_((check(first, others), ..., first.get_device_index())), stream_(stream(first.get_device_index())) {}
 
-  cuda::Stream stream() const {
+  template <class T>
+  void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, int) const {
+    cuda::elementwise(op, shape, v, x, out, stream_);
+  }
+  template <class T>
+  void sample(const Draw<T>& draw, const int64_t* keys) const {
+    cuda::sample(draw, keys, stream_);
+  }
+  template <class T>
+  void sample_backward(const Draw<T>& draw, bool implicit, const T* z_grad, T* loc_grad, T* kappa_grad) const {
+    cuda::sample_backward(draw, implicit, z_grad, loc_grad, kappa_grad, stream_);
+  }
+  template <class T>
+  void sample_forward_ad(const Draw<T>& draw, bool implicit, const T* loc_tangent, const T* kappa_tangent,
+                         const Tensor& z_tangent) const {
+    const Tensor psi = torch::stable::new_empty(z_tangent, {draw.slices, draw.rows, draw.shells()});
+    cuda::sample_forward_ad(draw, implicit, loc_tangent, kappa_tangent, mutable_data<T>(psi),
+                            mutable_data<T>(z_tangent), stream_);
+  }
+
+ private:
+  static void check(const Tensor& a, const Tensor& b) {
+    STD_TORCH_CHECK(a.is_cuda() && b.is_cuda() && a.get_device_index() == b.get_device_index(),
+                    "Expected all tensors to be on the same device, but found at least two devices, ", device_name(a),
+                    " and ", device_name(b), "!");
+  }
+  static cuda::Stream stream(int32_t device) {
     // libtorch_cuda is there where CUDA tensors are, but must not be linked to: a CPU build of torch lacks it. (From
     // torch 2.13 on the stable ABI has it as torch::stable::accelerator::Stream::nativeHandle.)
     using Get = AOTITorchError(int32_t device, void** stream);
@@ -121,61 +228,36 @@ class CudaCall {
     }();
     STD_TORCH_CHECK(get, "this build of torch does not tell its current CUDA stream");
     void* stream = nullptr;
-    TORCH_ERROR_CODE_CHECK(get(device_, &stream));
+    TORCH_ERROR_CODE_CHECK(get(device, &stream));
     return static_cast<cuda::Stream>(stream);
   }
-
- private:
-  static void check(const Tensor& a, const Tensor& b) {
-    STD_TORCH_CHECK(a.is_cuda() && b.is_cuda() && a.get_device_index() == b.get_device_index(),
-                    "Expected all tensors to be on the same device, but found at least two devices, ", device_name(a),
-                    " and ", device_name(b), "!");
-  }
   torch::stable::accelerator::DeviceGuard guard_;
-  int32_t device_;
+  cuda::Stream stream_;
 };
 #endif
 
-// Where ops run.
-struct Cpu {
-  template <class T>
-  static void elementwise(Op op, const Broadcast& shape, const Tensor& v, const Tensor& x, T* const* out, int outputs) {
-    const Elementwise kernel = isa->special(op);
-    ElementwiseLoop<T>* loop;
-    if constexpr (sizeof(T) == 8)
-      loop = kernel.in_double;
-    else
-      loop = kernel.in_float;
-    run_elementwise<T>(shape, loop, v.const_data_ptr(), x.const_data_ptr(), out, outputs);
-  }
-};
+// ---- Element-wise ops of (v, x) ----
 
-#ifdef VMF_OPS_CUDA
-struct Cuda {
-  template <class T>
-  static void elementwise(Op op, const Broadcast& shape, const Tensor& v, const Tensor& x, T* const* out, int) {
-    const CudaCall call(x, v);
-    cuda::elementwise(op, shape, static_cast<const T*>(v.const_data_ptr()), static_cast<const T*>(x.const_data_ptr()),
-                      out, call.stream());
-  }
-};
-#endif
+void check_elementwise(const Tensor& v, const Tensor& x) {
+  const ScalarType dtype = x.scalar_type();
+  STD_TORCH_CHECK(dtype == ScalarType::Double || dtype == ScalarType::Float, "expected float32 or float64, got ",
+                  torch::headeronly::toString(dtype));
+  STD_TORCH_CHECK(v.scalar_type() == dtype, "expected one dtype, got ", torch::headeronly::toString(v.scalar_type()),
+                  " and ", torch::headeronly::toString(dtype));
+}
 
 template <class Device, int outputs>
 std::array<Tensor, outputs> elementwise(Op op, const Tensor& v, const Tensor& x) {
+  const Device device(x, v);
   check_elementwise(v, x);
   const Broadcast shape(v.sizes(), v.strides(), x.sizes(), x.strides());
   std::array<Tensor, outputs> result;
   for (Tensor& t : result) t = torch::stable::new_empty(x, shape.sizes);
-  auto run = [&]<class T>(T) {
+  by_dtype(x, [&]<class T>(T) {
     T* out[outputs];
-    for (int o = 0; o < outputs; o++) out[o] = static_cast<T*>(result[o].mutable_data_ptr());
-    Device::template elementwise<T>(op, shape, v, x, out, outputs);
-  };
-  if (x.scalar_type() == ScalarType::Double)
-    run(double());
-  else
-    run(float());
+    for (int o = 0; o < outputs; o++) out[o] = mutable_data<T>(result[o]);
+    device.elementwise(op, shape, data<T>(v), data<T>(x), out, outputs);
+  });
   return result;
 }
 
@@ -237,153 +319,108 @@ STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CUDA, m) { register_elementwise<Cuda>(m); }
 
 namespace {
 
-struct SamplingShape {
+// A call's tensors, contiguous, and checked to fit each other.
+struct Sampler {
+  Tensor loc, kappa;
+  const std::vector<int64_t>& dims;
   int64_t slices, rows, shells, size;
+
+  Sampler(const Tensor& loc_, const Tensor& kappa_, const std::vector<int64_t>& dims, int64_t slices, int64_t rows)
+      : loc(torch::stable::contiguous(loc_)),
+        kappa(torch::stable::contiguous(kappa_)),
+        dims(dims),
+        slices(slices),
+        rows(rows),
+        shells(int64_t(dims.size())),
+        size(std::accumulate(dims.begin(), dims.end(), int64_t(0))) {
+    const ScalarType dtype = loc.scalar_type();
+    STD_TORCH_CHECK(dtype == ScalarType::Double || dtype == ScalarType::Float, "expected float32 or float64, got ",
+                    torch::headeronly::toString(dtype));
+    for (int64_t m : dims) STD_TORCH_CHECK(m >= 2, "expected ambient dimensions of at least 2, got ", m);
+    auto check = [&](const Tensor& t, const char* name, int64_t last) {
+      STD_TORCH_CHECK(t.scalar_type() == dtype, name, " has another dtype than loc");
+      STD_TORCH_CHECK(t.dim() == 3 && (t.size(0) == 1 || t.size(0) == slices) && t.size(2) == last &&
+                          (rows == 0 || (t.size(1) > 0 && rows % t.size(1) == 0)),
+                      name, " does not fit ", slices, " slices of ", rows, " rows of ", last);
+    };
+    check(loc, "loc", size);
+    check(kappa, "kappa", shells);
+  }
+
+  // t, contiguous, of this dtype and so many numbers.
+  Tensor checked(const Tensor& t, const char* name, int64_t numel) const {
+    STD_TORCH_CHECK(t.scalar_type() == loc.scalar_type() && t.numel() == numel, name, " does not fit the draw");
+    return torch::stable::contiguous(t);
+  }
+  Tensor checked_z(const Tensor& t, const char* name) const { return checked(t, name, slices * rows * size); }
+  Tensor checked_cosine(const Tensor& t) const { return checked(t, "cosine", 2 * slices * rows * shells); }
+
+  // run(the draw of T): z and cosine are written where the draw itself is asked for, and there they are ours.
+  template <class F>
+  void with_draw(const Tensor& cosine, const Tensor& z, F run) const {
+    by_dtype(loc, [&]<class T>(T) {
+      run(Draw<T>{slices, rows, size, dims, data<T>(loc), data<T>(kappa), loc.size(0), loc.size(1), kappa.size(0),
+                  kappa.size(1), const_cast<T*>(data<T>(cosine)), const_cast<T*>(data<T>(z))});
+    });
+  }
 };
 
-SamplingShape check_sampling(const Tensor& loc, const Tensor& kappa, const std::vector<int64_t>& dims, int64_t slices,
-                             int64_t rows) {
-  const SamplingShape shape{slices, rows, int64_t(dims.size()), std::accumulate(dims.begin(), dims.end(), int64_t(0))};
-  const ScalarType dtype = loc.scalar_type();
-  STD_TORCH_CHECK(dtype == ScalarType::Double || dtype == ScalarType::Float, "expected float32 or float64, got ",
-                  torch::headeronly::toString(dtype));
-  for (int64_t m : dims) STD_TORCH_CHECK(m >= 2, "expected ambient dimensions of at least 2, got ", m);
-  auto check = [&](const Tensor& t, const char* name, int64_t last) {
-    STD_TORCH_CHECK(t.scalar_type() == dtype, name, " has another dtype than loc");
-    STD_TORCH_CHECK(t.dim() == 3 && (t.size(0) == 1 || t.size(0) == slices) && t.size(2) == last &&
-                        (rows == 0 || (t.size(1) > 0 && rows % t.size(1) == 0)),
-                    name, " does not fit ", slices, " slices of ", rows, " rows of ", last);
-  };
-  check(loc, "loc", shape.size);
-  check(kappa, "kappa", shape.shells);
-  return shape;
-}
-
-void check_sized(const Tensor& t, const char* name, const Tensor& like, int64_t numel) {
-  STD_TORCH_CHECK(t.scalar_type() == like.scalar_type() && t.numel() == numel, name, " does not fit the draw");
-}
-
-// body(slice number, first row, last row) over all rows of all slices, some 50 us of work or more at a time.
-template <class F>
-void for_rows(const SamplingShape& shape, F body) {
-  const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(shape.size, 1));
-  torch::stable::parallel_for(0, shape.slices * shape.rows, grain, [&](int64_t begin, int64_t end) {
-    while (begin < end) {
-      const int64_t slice = begin / shape.rows, stop = std::min(end, (slice + 1) * shape.rows);
-      body(slice, begin - slice * shape.rows, stop - slice * shape.rows);
-      begin = stop;
-    }
-  });
-}
-
-template <class T>
-const T* slice_data(const Tensor& t, int64_t slice) {
-  return static_cast<const T*>(t.const_data_ptr()) + (t.size(0) == 1 ? 0 : slice * t.size(1) * t.size(2));
-}
-
-template <class T>
-SamplingSlice<T> sampling_slice(const SamplingShape& shape, const std::vector<int64_t>& dims, const Tensor& loc,
-                                const Tensor& kappa, const void* cosine, const void* z, int64_t slice) {
-  // The kernels write z and cosine in the draw alone, where they are ours.
-  T* cosine_data = static_cast<T*>(const_cast<void*>(cosine)) + slice * 2 * shape.shells * shape.rows;
-  T* z_data = static_cast<T*>(const_cast<void*>(z)) + slice * shape.rows * shape.size;
-  return {shape.rows,
-          shape.shells,
-          shape.size,
-          dims.data(),
-          slice_data<T>(loc, slice),
-          loc.size(1),
-          slice_data<T>(kappa, slice),
-          kappa.size(1),
-          cosine_data,
-          z_data};
-}
-
-template <class F>
-void by_dtype(const Tensor& t, F run) {
-  const Sampling loops = isa->sampling();
-  if (t.scalar_type() == ScalarType::Double)
-    run(loops.in_double);
-  else
-    run(loops.in_float);
-}
-
-std::tuple<Tensor, Tensor> sample_vmf_cpu(const Tensor& loc_, const Tensor& kappa_, const std::vector<int64_t>& dims,
-                                          const Tensor& key_, int64_t rows) {
-  const Tensor loc = torch::stable::contiguous(loc_), kappa = torch::stable::contiguous(kappa_),
-               key = torch::stable::contiguous(key_);
-  STD_TORCH_CHECK(key.scalar_type() == ScalarType::Long && key.dim() == 1, "expected the key as (slices,) int64");
-  const SamplingShape shape = check_sampling(loc, kappa, dims, key.size(0), rows);
-  Tensor z = torch::stable::new_empty(loc, {shape.slices, shape.rows, shape.size});
-  Tensor cosine = torch::stable::new_empty(loc, {shape.slices, 2, shape.shells, shape.rows});
-  by_dtype(loc, [&]<class T>(SamplingLoops<T> loops) {
-    for_rows(shape, [&](int64_t slice, int64_t begin, int64_t end) {
-      const uint64_t bits = static_cast<const int64_t*>(key.const_data_ptr())[slice];
-      loops.sample(sampling_slice<T>(shape, dims, loc, kappa, cosine.const_data_ptr(), z.const_data_ptr(), slice),
-                   {uint32_t(bits), uint32_t(bits >> 32)}, begin, end);
-    });
-  });
+template <class Device>
+std::tuple<Tensor, Tensor> sample_vmf(const Tensor& loc, const Tensor& kappa, const std::vector<int64_t>& dims,
+                                      const Tensor& key_, int64_t rows) {
+  const Device device(loc, kappa, key_);
+  STD_TORCH_CHECK(key_.scalar_type() == ScalarType::Long && key_.dim() == 1, "expected the key as (slices,) int64");
+  const Tensor key = torch::stable::contiguous(key_);
+  const Sampler call(loc, kappa, dims, key.size(0), rows);
+  Tensor z = torch::stable::new_empty(call.loc, {call.slices, rows, call.size});
+  Tensor cosine = torch::stable::new_empty(call.loc, {call.slices, 2, call.shells, rows});
+  call.with_draw(cosine, z, [&]<class T>(const Draw<T>& draw) { device.sample(draw, data<int64_t>(key)); });
   return {z, cosine};
 }
 
 // The gradients row by row, unsummed where loc or kappa repeat; empty where not wanted.
-std::tuple<Tensor, Tensor> sample_vmf_backward_cpu(const Tensor& z_grad_, const Tensor& z_, const Tensor& cosine_,
-                                                   const Tensor& loc_, const Tensor& kappa_,
-                                                   const std::vector<int64_t>& dims, bool implicit, bool loc_wanted,
-                                                   bool kappa_wanted) {
-  const Tensor z_grad = torch::stable::contiguous(z_grad_), z = torch::stable::contiguous(z_),
-               cosine = torch::stable::contiguous(cosine_), loc = torch::stable::contiguous(loc_),
-               kappa = torch::stable::contiguous(kappa_);
-  const SamplingShape shape = check_sampling(loc, kappa, dims, z.size(0), z.size(1));
-  check_sized(z, "z", loc, shape.slices * shape.rows * shape.size);
-  check_sized(z_grad, "the gradient", loc, z.numel());
-  check_sized(cosine, "cosine", loc, 2 * shape.slices * shape.rows * shape.shells);
+template <class Device>
+std::tuple<Tensor, Tensor> sample_vmf_backward(const Tensor& z_grad_, const Tensor& z_, const Tensor& cosine_,
+                                               const Tensor& loc, const Tensor& kappa, const std::vector<int64_t>& dims,
+                                               bool implicit, bool loc_wanted, bool kappa_wanted) {
+  const Device device(loc, kappa, z_, cosine_, z_grad_);
+  const Sampler call(loc, kappa, dims, z_.size(0), z_.size(1));
+  const Tensor z = call.checked_z(z_, "z"), z_grad = call.checked_z(z_grad_, "the gradient"),
+               cosine = call.checked_cosine(cosine_);
   auto result = [&](bool wanted, int64_t last) {
-    return wanted ? torch::stable::new_empty(loc, {shape.slices, shape.rows, last})
-                  : torch::stable::new_empty(loc, {0});
+    return wanted ? torch::stable::new_empty(call.loc, {call.slices, call.rows, last})
+                  : torch::stable::new_empty(call.loc, {0});
   };
-  Tensor loc_grad = result(loc_wanted, shape.size), kappa_grad = result(kappa_wanted, shape.shells);
-  by_dtype(loc, [&]<class T>(SamplingLoops<T> loops) {
-    for_rows(shape, [&](int64_t slice, int64_t begin, int64_t end) {
-      const int64_t at = slice * shape.rows;
-      SamplingGradient<T> gradient{};
-      gradient.z_grad = static_cast<const T*>(z_grad.const_data_ptr()) + at * shape.size;
-      if (loc_wanted) gradient.loc_grad = static_cast<T*>(loc_grad.mutable_data_ptr()) + at * shape.size;
-      if (kappa_wanted) gradient.kappa_grad = static_cast<T*>(kappa_grad.mutable_data_ptr()) + at * shape.shells;
-      gradient.implicit = implicit;
-      loops.backward(sampling_slice<T>(shape, dims, loc, kappa, cosine.const_data_ptr(), z.const_data_ptr(), slice),
-                     gradient, begin, end);
-    });
+  Tensor loc_grad = result(loc_wanted, call.size), kappa_grad = result(kappa_wanted, call.shells);
+  call.with_draw(cosine, z, [&]<class T>(const Draw<T>& draw) {
+    device.sample_backward(draw, implicit, data<T>(z_grad), loc_wanted ? mutable_data<T>(loc_grad) : nullptr,
+                           kappa_wanted ? mutable_data<T>(kappa_grad) : nullptr);
   });
   return {loc_grad, kappa_grad};
 }
 
 // The tangent of z; loc_tangent and kappa_tangent are shaped like loc and kappa.
-Tensor sample_vmf_forward_ad_cpu(const Tensor& loc_tangent_, const Tensor& kappa_tangent_, const Tensor& z_,
-                                 const Tensor& cosine_, const Tensor& loc_, const Tensor& kappa_,
-                                 const std::vector<int64_t>& dims, bool implicit) {
-  const Tensor loc_tangent = torch::stable::contiguous(loc_tangent_),
-               kappa_tangent = torch::stable::contiguous(kappa_tangent_), z = torch::stable::contiguous(z_),
-               cosine = torch::stable::contiguous(cosine_), loc = torch::stable::contiguous(loc_),
-               kappa = torch::stable::contiguous(kappa_);
-  const SamplingShape shape = check_sampling(loc, kappa, dims, z.size(0), z.size(1));
-  check_sized(z, "z", loc, shape.slices * shape.rows * shape.size);
-  check_sized(cosine, "cosine", loc, 2 * shape.slices * shape.rows * shape.shells);
-  check_sized(loc_tangent, "the tangent of loc", loc, loc.numel());
-  check_sized(kappa_tangent, "the tangent of kappa", loc, kappa.numel());
+template <class Device>
+Tensor sample_vmf_forward_ad(const Tensor& loc_tangent_, const Tensor& kappa_tangent_, const Tensor& z_,
+                             const Tensor& cosine_, const Tensor& loc, const Tensor& kappa,
+                             const std::vector<int64_t>& dims, bool implicit) {
+  const Device device(loc, kappa, z_, cosine_, loc_tangent_, kappa_tangent_);
+  const Sampler call(loc, kappa, dims, z_.size(0), z_.size(1));
+  const Tensor z = call.checked_z(z_, "z"), cosine = call.checked_cosine(cosine_),
+               loc_tangent = call.checked(loc_tangent_, "the tangent of loc", loc.numel()),
+               kappa_tangent = call.checked(kappa_tangent_, "the tangent of kappa", kappa.numel());
   Tensor z_tangent = torch::stable::empty_like(z);
-  by_dtype(loc, [&]<class T>(SamplingLoops<T> loops) {
-    for_rows(shape, [&](int64_t slice, int64_t begin, int64_t end) {
-      SamplingGradient<T> gradient{};
-      gradient.loc_tangent = slice_data<T>(loc_tangent, slice);
-      gradient.kappa_tangent = slice_data<T>(kappa_tangent, slice);
-      gradient.z_tangent = static_cast<T*>(z_tangent.mutable_data_ptr()) + slice * shape.rows * shape.size;
-      gradient.implicit = implicit;
-      loops.forward_ad(sampling_slice<T>(shape, dims, loc, kappa, cosine.const_data_ptr(), z.const_data_ptr(), slice),
-                       gradient, begin, end);
-    });
+  call.with_draw(cosine, z, [&]<class T>(const Draw<T>& draw) {
+    device.sample_forward_ad(draw, implicit, data<T>(loc_tangent), data<T>(kappa_tangent), z_tangent);
   });
   return z_tangent;
+}
+
+template <class Device, class Library>
+void register_sampling(Library& m) {
+  m.impl("sample_vmf", TORCH_BOX(&sample_vmf<Device>));
+  m.impl("sample_vmf_backward", TORCH_BOX(&sample_vmf_backward<Device>));
+  m.impl("sample_vmf_forward_ad", TORCH_BOX(&sample_vmf_forward_ad<Device>));
 }
 
 }  // namespace
@@ -391,114 +428,16 @@ Tensor sample_vmf_forward_ad_cpu(const Tensor& loc_tangent_, const Tensor& kappa
 STABLE_TORCH_LIBRARY_FRAGMENT(vmf_ops, m) {
   m.def("sample_vmf(Tensor loc, Tensor kappa, int[] dims, Tensor key, SymInt rows) -> (Tensor z, Tensor cosine)");
   m.def(
-      "sample_vmf_backward(Tensor z_grad, Tensor z, Tensor cosine, Tensor loc, Tensor kappa, int[] dims, bool "
-      "implicit, "
-      "bool loc_wanted, bool kappa_wanted) -> (Tensor loc_grad, Tensor kappa_grad)");
+      "sample_vmf_backward(Tensor z_grad, Tensor z, Tensor cosine, Tensor loc, Tensor kappa, int[] dims, "
+      "bool implicit, bool loc_wanted, bool kappa_wanted) -> (Tensor loc_grad, Tensor kappa_grad)");
   m.def(
       "sample_vmf_forward_ad(Tensor loc_tangent, Tensor kappa_tangent, Tensor z, Tensor cosine, Tensor loc, "
       "Tensor kappa, int[] dims, bool implicit) -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) {
-  m.impl("sample_vmf", TORCH_BOX(&sample_vmf_cpu));
-  m.impl("sample_vmf_backward", TORCH_BOX(&sample_vmf_backward_cpu));
-  m.impl("sample_vmf_forward_ad", TORCH_BOX(&sample_vmf_forward_ad_cpu));
-}
-
+STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) { register_sampling<Cpu>(m); }
 #ifdef VMF_OPS_CUDA
-namespace {
-
-template <class T>
-cuda::Draw<T> cuda_draw(const SamplingShape& shape, const std::vector<int64_t>& dims, const Tensor& loc,
-                        const Tensor& kappa, const Tensor& cosine, const Tensor& z) {
-  return {shape.slices, shape.rows, shape.size, dims, static_cast<const T*>(loc.const_data_ptr()),
-          static_cast<const T*>(kappa.const_data_ptr()), loc.size(0), loc.size(1), kappa.size(0), kappa.size(1),
-          // Written by the draw alone, where they are ours.
-          static_cast<T*>(const_cast<void*>(cosine.const_data_ptr())),
-          static_cast<T*>(const_cast<void*>(z.const_data_ptr()))};
-}
-
-template <class F>
-void by_scalar(const Tensor& t, F run) {
-  if (t.scalar_type() == ScalarType::Double)
-    run(double());
-  else
-    run(float());
-}
-
-std::tuple<Tensor, Tensor> sample_vmf_cuda(const Tensor& loc_, const Tensor& kappa_, const std::vector<int64_t>& dims,
-                                           const Tensor& key_, int64_t rows) {
-  const CudaCall call(loc_, kappa_, key_);
-  const Tensor loc = torch::stable::contiguous(loc_), kappa = torch::stable::contiguous(kappa_),
-               key = torch::stable::contiguous(key_);
-  STD_TORCH_CHECK(key.scalar_type() == ScalarType::Long && key.dim() == 1, "expected the key as (slices,) int64");
-  const SamplingShape shape = check_sampling(loc, kappa, dims, key.size(0), rows);
-  Tensor z = torch::stable::new_empty(loc, {shape.slices, shape.rows, shape.size});
-  Tensor cosine = torch::stable::new_empty(loc, {shape.slices, 2, shape.shells, shape.rows});
-  by_scalar(loc, [&]<class T>(T) {
-    cuda::sample(cuda_draw<T>(shape, dims, loc, kappa, cosine, z), static_cast<const int64_t*>(key.const_data_ptr()),
-                 call.stream());
-  });
-  return {z, cosine};
-}
-
-std::tuple<Tensor, Tensor> sample_vmf_backward_cuda(const Tensor& z_grad_, const Tensor& z_, const Tensor& cosine_,
-                                                    const Tensor& loc_, const Tensor& kappa_,
-                                                    const std::vector<int64_t>& dims, bool implicit, bool loc_wanted,
-                                                    bool kappa_wanted) {
-  const CudaCall call(loc_, kappa_, z_, cosine_, z_grad_);
-  const Tensor z_grad = torch::stable::contiguous(z_grad_), z = torch::stable::contiguous(z_),
-               cosine = torch::stable::contiguous(cosine_), loc = torch::stable::contiguous(loc_),
-               kappa = torch::stable::contiguous(kappa_);
-  const SamplingShape shape = check_sampling(loc, kappa, dims, z.size(0), z.size(1));
-  check_sized(z, "z", loc, shape.slices * shape.rows * shape.size);
-  check_sized(z_grad, "the gradient", loc, z.numel());
-  check_sized(cosine, "cosine", loc, 2 * shape.slices * shape.rows * shape.shells);
-  auto result = [&](bool wanted, int64_t last) {
-    return wanted ? torch::stable::new_empty(loc, {shape.slices, shape.rows, last})
-                  : torch::stable::new_empty(loc, {0});
-  };
-  Tensor loc_grad = result(loc_wanted, shape.size), kappa_grad = result(kappa_wanted, shape.shells);
-  by_scalar(loc, [&]<class T>(T) {
-    cuda::sample_backward(cuda_draw<T>(shape, dims, loc, kappa, cosine, z), implicit,
-                          static_cast<const T*>(z_grad.const_data_ptr()),
-                          loc_wanted ? static_cast<T*>(loc_grad.mutable_data_ptr()) : nullptr,
-                          kappa_wanted ? static_cast<T*>(kappa_grad.mutable_data_ptr()) : nullptr, call.stream());
-  });
-  return {loc_grad, kappa_grad};
-}
-
-Tensor sample_vmf_forward_ad_cuda(const Tensor& loc_tangent_, const Tensor& kappa_tangent_, const Tensor& z_,
-                                  const Tensor& cosine_, const Tensor& loc_, const Tensor& kappa_,
-                                  const std::vector<int64_t>& dims, bool implicit) {
-  const CudaCall call(loc_, kappa_, z_, cosine_, loc_tangent_, kappa_tangent_);
-  const Tensor loc_tangent = torch::stable::contiguous(loc_tangent_),
-               kappa_tangent = torch::stable::contiguous(kappa_tangent_), z = torch::stable::contiguous(z_),
-               cosine = torch::stable::contiguous(cosine_), loc = torch::stable::contiguous(loc_),
-               kappa = torch::stable::contiguous(kappa_);
-  const SamplingShape shape = check_sampling(loc, kappa, dims, z.size(0), z.size(1));
-  check_sized(z, "z", loc, shape.slices * shape.rows * shape.size);
-  check_sized(cosine, "cosine", loc, 2 * shape.slices * shape.rows * shape.shells);
-  check_sized(loc_tangent, "the tangent of loc", loc, loc.numel());
-  check_sized(kappa_tangent, "the tangent of kappa", loc, kappa.numel());
-  Tensor z_tangent = torch::stable::empty_like(z);
-  Tensor psi = torch::stable::new_empty(loc, {shape.slices, shape.rows, shape.shells});
-  by_scalar(loc, [&]<class T>(T) {
-    cuda::sample_forward_ad(
-        cuda_draw<T>(shape, dims, loc, kappa, cosine, z), implicit, static_cast<const T*>(loc_tangent.const_data_ptr()),
-        static_cast<const T*>(kappa_tangent.const_data_ptr()), static_cast<T*>(psi.mutable_data_ptr()),
-        static_cast<T*>(z_tangent.mutable_data_ptr()), call.stream());
-  });
-  return z_tangent;
-}
-
-}  // namespace
-
-STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CUDA, m) {
-  m.impl("sample_vmf", TORCH_BOX(&sample_vmf_cuda));
-  m.impl("sample_vmf_backward", TORCH_BOX(&sample_vmf_backward_cuda));
-  m.impl("sample_vmf_forward_ad", TORCH_BOX(&sample_vmf_forward_ad_cuda));
-}
+STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CUDA, m) { register_sampling<Cuda>(m); }
 #endif
 
 // ---- NumPy: the same loops, no tensor made ----
@@ -515,14 +454,10 @@ void elementwise_numpy(Op op, const py::array& v, const py::array& x, py::array&
     return steps;
   };
   const Broadcast shape(shape_of(v), strides_of(v), shape_of(x), strides_of(x));
-  const Elementwise kernel = isa->special(op);
   T* results[] = {static_cast<T*>(out.mutable_data())};
-  const void *v_data = v.data(), *x_data = x.data();
+  const T *v_data = static_cast<const T*>(v.data()), *x_data = static_cast<const T*>(x.data());
   py::gil_scoped_release release;
-  if constexpr (sizeof(T) == 8)
-    run_elementwise<T>(shape, kernel.in_double, v_data, x_data, results, 1);
-  else
-    run_elementwise<T>(shape, kernel.in_float, v_data, x_data, results, 1);
+  run_elementwise(shape, op, v_data, x_data, results, 1);
 }
 
 py::dict build_info() {

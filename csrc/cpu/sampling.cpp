@@ -152,7 +152,7 @@ void draw_normals(int m, Key key, Word<R> row, uint32_t row_high, uint32_t shell
 }
 
 template <class T>
-void draw_short_shell(const SamplingSlice<T>& slice, const Rows& rows, int m, int offset, Key key, uint32_t shell,
+void draw_short_shell(const Draw<T>& slice, const Rows& rows, int m, int offset, Key key, uint32_t shell,
                       const Block<T>& block) {
   using R = Register<T>;
   constexpr int lanes = Number<R>::lanes;
@@ -177,8 +177,7 @@ void draw_short_shell(const SamplingSlice<T>& slice, const Rows& rows, int m, in
 
 // m = 3 in one go: the inversion and the turn come from one index.
 template <class T>
-void draw_sphere(const SamplingSlice<T>& slice, const Rows& rows, int offset, Key key, uint32_t shell,
-                 Block<T>& block) {
+void draw_sphere(const Draw<T>& slice, const Rows& rows, int offset, Key key, uint32_t shell, Block<T>& block) {
   using R = Register<T>;
   constexpr int lanes = Number<R>::lanes;
   const Repeated loc_row(rows, slice.loc_rows);
@@ -316,20 +315,20 @@ void for_blocks(int64_t begin, int64_t end, F body) {
 }
 
 template <class T>
-void load_kappa(const SamplingSlice<T>& slice, const Rows& rows, int64_t shell, T* kappa) {
+void load_kappa(const Draw<T>& slice, const Rows& rows, int64_t shell, T* kappa) {
   const Repeated kappa_row(rows, slice.kappa_rows);
   for (int i = 0; i < rows.padded; i++) {
-    T value = slice.kappa[kappa_row(i) * slice.shells + shell];
+    T value = slice.kappa[kappa_row(i) * slice.shells() + shell];
     kappa[i] = value >= T(0) ? value : std::numeric_limits<T>::quiet_NaN();
   }
 }
 
 template <class T>
-void sample(const SamplingSlice<T>& slice, Key key, int64_t begin, int64_t end) {
+void sample(const Draw<T>& slice, Key key, int64_t begin, int64_t end) {
   Block<T> block;
   for_blocks<T>(begin, end, [&](const Rows& rows) {
     int64_t offset = 0;
-    for (int64_t shell = 0; shell < slice.shells; shell++) {
+    for (int64_t shell = 0; shell < slice.shells(); shell++) {
       int64_t m = slice.dims[shell];
       load_kappa(slice, rows, shell, block.kappa);
       if (m == 3) {
@@ -350,7 +349,7 @@ void sample(const SamplingSlice<T>& slice, Key key, int64_t begin, int64_t end) 
       }
       T* cosine = slice.cosine + shell * slice.rows + rows.first;
       std::memcpy(cosine, block.d, rows.count * sizeof(T));
-      std::memcpy(cosine + slice.shells * slice.rows, block.c, rows.count * sizeof(T));
+      std::memcpy(cosine + slice.shells() * slice.rows, block.c, rows.count * sizeof(T));
       offset += m;
     }
   });
@@ -381,9 +380,9 @@ void compute_psi(int64_t m, bool implicit, int padded, Block<T>& block) {
 
 // What the derivatives need of a shell: d and c, and psi where it is wanted.
 template <class T>
-void load_derivatives(const SamplingSlice<T>& slice, const Rows& rows, int64_t shell, bool psi_wanted, bool implicit,
+void load_derivatives(const Draw<T>& slice, const Rows& rows, int64_t shell, bool psi_wanted, bool implicit,
                       Block<T>& block) {
-  const T *d = slice.cosine + shell * slice.rows + rows.first, *c = d + slice.shells * slice.rows;
+  const T *d = slice.cosine + shell * slice.rows + rows.first, *c = d + slice.shells() * slice.rows;
   for (int i = 0; i < rows.padded; i++) {
     block.d[i] = d[std::min(i, rows.count - 1)];
     block.c[i] = c[std::min(i, rows.count - 1)];
@@ -399,8 +398,8 @@ void load_derivatives(const SamplingSlice<T>& slice, const Rows& rows, int64_t s
 // part along mu: that is the rounding of z, and would outweigh d c where d is below eps. m: a number, or a
 // std::integral_constant where the compiler may unroll.
 template <class T, class M>
-void backward_shell(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradient, const Rows& rows, M m,
-                    int64_t shell, int64_t offset, const Block<T>& block) {
+void backward_shell(const Draw<T>& slice, const SamplingGradient<T>& gradient, const Rows& rows, M m, int64_t shell,
+                    int64_t offset, const Block<T>& block) {
   using R = Register<T>;
   const bool by_registers = m >= 2 * Number<R>::lanes;
   const Repeated loc_row(rows, slice.loc_rows);
@@ -432,7 +431,7 @@ void backward_shell(const SamplingSlice<T>& slice, const SamplingGradient<T>& gr
     }
     across -= stray * along;
     if (gradient.kappa_grad)
-      gradient.kappa_grad[row * slice.shells + shell] = block.psi[i] * (d * block.c[i] * along - w * across);
+      gradient.kappa_grad[row * slice.shells() + shell] = block.psi[i] * (d * block.c[i] * along - w * across);
     if (!gradient.loc_grad) continue;
     T* out = gradient.loc_grad + at;
     if (by_registers)
@@ -445,11 +444,11 @@ void backward_shell(const SamplingSlice<T>& slice, const SamplingGradient<T>& gr
 }
 
 template <class T>
-void backward(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradient, int64_t begin, int64_t end) {
+void backward(const Draw<T>& slice, const SamplingGradient<T>& gradient, int64_t begin, int64_t end) {
   Block<T> block;
   for_blocks<T>(begin, end, [&](const Rows& rows) {
     int64_t offset = 0;
-    for (int64_t shell = 0; shell < slice.shells; shell++) {
+    for (int64_t shell = 0; shell < slice.shells(); shell++) {
       const int64_t m = slice.dims[shell];
       load_derivatives(slice, rows, shell, gradient.kappa_grad != nullptr, gradient.implicit, block);
       auto run = [&](auto m) { backward_shell(slice, gradient, rows, m, shell, offset, block); };
@@ -473,12 +472,12 @@ void backward(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradient
 
 // Forward mode: the tangent of z along those of loc and kappa.
 template <class T>
-void forward_ad(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradient, int64_t begin, int64_t end) {
+void forward_ad(const Draw<T>& slice, const SamplingGradient<T>& gradient, int64_t begin, int64_t end) {
   Block<T> block;
   for_blocks<T>(begin, end, [&](const Rows& rows) {
     const Repeated loc_row(rows, slice.loc_rows), kappa_row(rows, slice.kappa_rows);
     int64_t offset = 0;
-    for (int64_t shell = 0; shell < slice.shells; shell++) {
+    for (int64_t shell = 0; shell < slice.shells(); shell++) {
       const int64_t m = slice.dims[shell];
       load_derivatives(slice, rows, shell, gradient.kappa_tangent != nullptr, gradient.implicit, block);
       for (int i = 0; i < rows.count; i++) {
@@ -491,7 +490,7 @@ void forward_ad(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradie
         for (int64_t j = 0; j < m; j++) stray += mu[j] * ((z[j] - mu[j]) + d * mu[j]);
         if (mu_tangent)
           for (int64_t j = 0; j < m; j++) across += mu_tangent[j] * z[j];
-        if (gradient.kappa_tangent) move = block.psi[i] * gradient.kappa_tangent[kappa_row(i) * slice.shells + shell];
+        if (gradient.kappa_tangent) move = block.psi[i] * gradient.kappa_tangent[kappa_row(i) * slice.shells() + shell];
         const T lift = move * d * block.c[i], turn = move * w;
         for (int64_t j = 0; j < m; j++) {
           const T from_kappa = lift * mu[j] - turn * ((z[j] - mu[j]) + (d - stray) * mu[j]);

@@ -1,25 +1,13 @@
-// The sampler's CPU loops as the bindings see them: one function per scalar type and ISA.
+// The sampler's CPU loops as the bindings see them, over rows [begin, end) of a draw of one slice: one function per
+// scalar type and ISA.
 #pragma once
 
+#include "../draw.h"
 #include "../math/philox.h"
 
 namespace vmf_ops {
 
-// One slice of a call: `rows` draws from each of `shells` shells lying side by side. loc and kappa may have fewer rows,
-// a divisor of `rows`; they repeat.
-template <class T>
-struct SamplingSlice {
-  int64_t rows, shells, size;  // size: the sum of dims
-  const int64_t* dims;
-  const T* loc;
-  int64_t loc_rows;
-  const T* kappa;
-  int64_t kappa_rows;
-  T* cosine;  // (2, shells, rows): 1-w, then 1+w
-  T* z;       // (rows, size)
-};
-
-// loc or kappa null: no gradient, or no tangent, of it.
+// The derivatives of one slice; loc or kappa null: no gradient, or no tangent, of it.
 template <class T>
 struct SamplingGradient {
   const T* z_grad;  // backward: (rows, size) in, the gradients out, (rows, size) and (rows, shells)
@@ -30,9 +18,9 @@ struct SamplingGradient {
 };
 
 template <class T>
-using SampleKernel = void(const SamplingSlice<T>& slice, Key key, int64_t begin, int64_t end);
+using SampleKernel = void(const Draw<T>& slice, Key key, int64_t begin, int64_t end);
 template <class T>
-using SampleGradientKernel = void(const SamplingSlice<T>& slice, const SamplingGradient<T>& gradient, int64_t begin,
+using SampleGradientKernel = void(const Draw<T>& slice, const SamplingGradient<T>& gradient, int64_t begin,
                                   int64_t end);
 
 template <class T>

@@ -1,6 +1,7 @@
 // The index arithmetic of the CUDA launches: plain host-and-device code, so that tests run it without a GPU.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "../broadcast.h"
@@ -139,7 +140,7 @@ struct Shells {
 
 // The launches over those of the shells that threads_per_row(m) gives threads, at most Shells::most at a time.
 template <class Lanes>
-std::vector<Shells> plan(const std::vector<int64_t>& dims, int64_t rows, Lanes threads_per_row) {
+std::vector<Shells> plan(std::span<const int64_t> dims, int64_t rows, Lanes threads_per_row) {
   std::vector<Shells> launches;
   int64_t offset = 0;
   for (size_t shell = 0; shell < dims.size(); offset += dims[shell++]) {

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "../broadcast.h"
+#include "../draw.h"
 #include "../op.h"
 
 struct CUstream_st;
@@ -18,18 +18,6 @@ using Stream = CUstream_st*;
 // out[o][i] = op(v, x)[o] over the broadcast elements; out: contiguous arrays of T, aligned as an allocation is.
 template <class T>
 void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream);
-
-// A draw of `rows` rows of shells side by side in each of `slices` slices. loc (1 or slices, loc_rows, size) and kappa
-// (1 or slices, kappa_rows, shells) repeat along rows and slices.
-template <class T>
-struct Draw {
-  int64_t slices, rows, size;  // size: the sum of dims
-  std::vector<int64_t> dims;
-  const T *loc, *kappa;
-  int64_t loc_slices, loc_rows, kappa_slices, kappa_rows;
-  T* cosine;  // (slices, 2, shells, rows): 1-w, then 1+w
-  T* z;       // (slices, rows, size)
-};
 
 // key (slices,): in the device's memory.
 template <class T>

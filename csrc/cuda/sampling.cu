@@ -25,7 +25,7 @@ struct Call {
   explicit Call(const Draw<T>& d)
       : slices(d.slices),
         rows(d.rows),
-        shells(int64_t(d.dims.size())),
+        shells(d.shells()),
         size(d.size),
         loc(d.loc),
         kappa(d.kappa),

@@ -13,7 +13,7 @@ Draw<T> draw_of(const int64_t* shape, const int64_t* dims, void* const* data) {
   return {shape[0],
           shape[1],
           shape[2],
-          std::vector<int64_t>(dims, dims + shape[3]),
+          {dims, size_t(shape[3])},
           static_cast<const T*>(data[0]),
           static_cast<const T*>(data[1]),
           shape[4],
