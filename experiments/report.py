@@ -276,7 +276,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         print(write(args.results, args.runs, args.dataset, args.data_dir))
-    except (data.DataError, train.TrainingError) as error:
+    except (data.DataError, train.TrainingError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -63,17 +63,23 @@ FIXED_DOF = (
 )
 
 
+OPTIONS = {"min_kappa": float, "beta": lambda text: tuple(map(float, text.split(",")))}
+"""What a row's name can say after its shells."""
+
+
 def parse_row(row: str, dataset="static_mnist", **options) -> train.Config:
     """The run that a row's name describes."""
     try:
         name, *words = row.split()
         for word in words:
             option, value = word.split("=")
-            options[option] = tuple(map(float, value.split(","))) if option == "beta" else float(value)
+            options[option] = OPTIONS[option](value)
         if name.startswith("gaussian:"):
-            return train.Config(dataset, (int(name.removeprefix("gaussian:")) - 1,), "gaussian", **options)
+            return train.Config(dataset, models.parse_shells(str(int(name[9:]) - 1)), "gaussian", **options)
         return train.Config(dataset, models.parse_shells(name), **options)
-    except (TypeError, ValueError) as error:
+    except KeyError as error:
+        raise train.TrainingError(f"{row!r} is not a row: its options are {', '.join(OPTIONS)}, not {error}") from None
+    except ValueError as error:
         raise train.TrainingError(f"{row!r} is not a row: {error}") from None
 
 
@@ -86,13 +92,19 @@ def read_rows(path: Path, columns=COLUMNS) -> list[dict]:
     """The finished rows of a CSV file; a last line that a kill cut short is not one."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise train.TrainingError(f"{path}: not a text file ({error})") from None
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     reader = csv.DictReader(lines)
     if lines and reader.fieldnames != list(columns):
         raise train.TrainingError(f"{path}: its columns are not {', '.join(columns)}")
-    return list(reader)
+    rows = list(reader)
+    if any(None in row or None in row.values() for row in rows):
+        raise train.TrainingError(f"{path}: a line has more or fewer than its {len(columns)} columns")
+    return rows
 
 
 def append_rows(path: Path, rows: list[dict], columns=COLUMNS):
@@ -116,7 +128,9 @@ def run(config: train.Config, data_dir, runs: Path, progress=False) -> dict:
     out = config.folder(runs)
     finished = out / "result.json"
     if finished.exists():
-        return json.loads(finished.read_text())
+        result = json.loads(finished.read_text())
+        train.check_same_run(config, result, finished)
+        return result
     return train.train(config, data.load(config.dataset, data_dir), out, progress=progress)
 
 
@@ -180,11 +194,11 @@ def main(argv=None):
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="rows by name (all of the table's)")
     parser.add_argument("--fixed-dof", action="store_true", help="Table 5: 40 degrees of freedom, not 41 coordinates")
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
+    parser.add_argument("--seeds", type=train.positive, default=1, help="number of seeds, from 0")
     parser.add_argument("--gradient", choices=train.GRADIENTS, default="implicit")
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--importance-samples", type=int, default=500)
-    parser.add_argument("--workers", type=int, default=1, help="runs at once, one thread each")
+    parser.add_argument("--workers", type=train.positive, default=1, help="runs at once, one thread each")
     parser.add_argument("--engine", choices=("local", "ray"), default="local")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints")
@@ -198,8 +212,11 @@ def main(argv=None):
         options["importance_samples"] = args.importance_samples
         rows = args.rows or (FIXED_DOF if args.fixed_dof else FIXED_AMBIENT)
         # Seed by seed, so that every row has one before any has three.
-        configs = [parse_row(row, seed=seed, **options) for seed in range(args.seeds) for row in rows]
-        waiting = [config for config in configs if key({**vars(config), "shells": config.label}) not in finished]
+        configs = {}
+        for seed in range(args.seeds):
+            for config in (parse_row(row, seed=seed, **options) for row in rows):
+                configs[key({**vars(config), "shells": config.label})] = config
+        waiting = [config for name, config in configs.items() if name not in finished]
         print(f"{len(configs) - len(waiting)} rows are in {path}, {len(waiting)} to run")
         engine = ray_results if args.engine == "ray" else local_results
         data_dir = args.data_dir and args.data_dir.resolve()
@@ -214,7 +231,7 @@ def main(argv=None):
                 append_rows(curves, [row | curve_point(epoch) for epoch in result["history"]], CURVE_COLUMNS)
             append_rows(path, [row])
             print(f"seed {config.seed}  {train.describe(result)}", flush=True)
-    except (data.DataError, train.TrainingError) as error:
+    except (data.DataError, train.TrainingError, OSError) as error:
         sys.exit(f"error: {error}")
     if failed:
         sys.exit(f"error: {failed} of {len(waiting)} rows failed")

@@ -158,8 +158,11 @@ def make_fabric(accelerator="cpu", devices=1):
     if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun's; the processes that Fabric starts have none
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    several = nodes > 1 or devices != 1
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy="ddp" if several else "auto")
+    strategy = "ddp" if nodes > 1 or devices != 1 else "auto"
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
+    except Exception as error:  # Lightning has its own for a device that is not there
+        raise TrainingError(" ".join(str(error).split())) from None
     fabric.launch()
     return fabric
 
@@ -225,12 +228,7 @@ def _save(checkpoint, config, fabric, vae, optimizer, shuffle, state):
 
 def _resume(checkpoint, config, fabric, vae, optimizer, shuffle) -> dict:
     contents = read_checkpoint(checkpoint)
-    ours, theirs = _plain(config), contents.pop("config")
-    for name in ours:
-        if theirs.get(name) != ours[name]:
-            raise TrainingError(
-                f"{checkpoint} belongs to a run with {name} {theirs.get(name)}, not {ours[name]}: choose another --out"
-            )
+    check_same_run(config, contents.pop("config"), checkpoint)
     rng = contents.pop("rng")
     if len(rng["cpu"]) != fabric.world_size:
         raise TrainingError(f"{checkpoint} was written by {len(rng['cpu'])} processes, not {fabric.world_size}")
@@ -245,10 +243,22 @@ def _resume(checkpoint, config, fabric, vae, optimizer, shuffle) -> dict:
 
 def read_checkpoint(path: Path) -> dict:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise TrainingError(f"{path}: not a readable checkpoint ({reason})") from None
+    if not isinstance(contents, dict) or not isinstance(contents.get("config"), dict) or "model" not in contents:
+        raise TrainingError(f"{path}: not a checkpoint of a training run")
+    return contents
+
+
+def check_same_run(config: Config, stored: dict, path: Path):
+    """Raises TrainingError where what is stored in path came from other settings."""
+    for name, value in _plain(config).items():
+        if stored.get(name) != value:
+            raise TrainingError(
+                f"{path} belongs to a run with {name} {stored.get(name)}, not {value}: choose another folder"
+            )
 
 
 def replace_file(path: Path, write):
@@ -268,6 +278,14 @@ def _progress_bar(config, done, shown):
     from tqdm import tqdm
 
     return tqdm(total=config.epochs, initial=done, desc=config.label, unit="epoch", disable=not shown, leave=False)
+
+
+def positive(text: str) -> int:
+    """An integer from 1 on, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
 
 
 def describe(result: dict) -> str:
@@ -298,8 +316,8 @@ def main(argv=None):
     parser.add_argument("--importance-samples", type=int, default=500)
     parser.add_argument("--out", type=Path, help="folder of the run (runs/ and a name made of the options)")
     parser.add_argument("--accelerator", default="cpu", help="as Lightning Fabric names it: cpu, cuda, mps, auto")
-    parser.add_argument("--devices", type=int, default=1, help="processes on this machine, one device each")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each process; one is enough for these nets")
+    parser.add_argument("--devices", type=positive, default=1, help="processes on this machine, one device each")
+    parser.add_argument("--threads", type=positive, default=1, help="of each process; one is enough for these nets")
     parser.add_argument("--no-progress", action="store_true")
     args = parser.parse_args(argv)
     try:
@@ -316,7 +334,7 @@ def main(argv=None):
         result = train(config, images, out, fabric=fabric, progress=not args.no_progress)
         if fabric.is_global_zero:
             print(f"{describe(result)}\nin {out}")
-    except (data.DataError, TrainingError, ValueError) as error:
+    except (data.DataError, TrainingError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -41,7 +41,7 @@ def test_rows_are_runs():
     assert (config.shells, config.min_kappa, config.beta, config.seed) == ((3, 1), 0.0, (1.0, 2.0), 4)
     config = table2.parse_row("gaussian:41")
     assert (config.model, config.shells) == ("gaussian", (40,))
-    for row in ("", "circles", "3,1 colour=2", "3,1 beta=x", "gaussian:x", "3 1"):
+    for row in ("", "circles", "3,1 colour=2", "3,1 seed=5", "3,1 beta=x", "gaussian:x", "gaussian:0", "3 1"):
         with pytest.raises(train.TrainingError):
             table2.parse_row(row)
 
@@ -86,6 +86,19 @@ def test_workers_give_the_rows_that_one_process_gives(folders, tmp_path):
     assert [{**row, "seconds": 0} for row in there] == [{**row, "seconds": 0} for row in here]
 
 
+def test_a_row_named_twice_is_run_once(folders, tmp_path):
+    table2.main([*SMALL, *folders, "--rows", "2", "2"])
+    assert len(written(tmp_path)) == 1
+
+
+def test_a_result_of_other_settings_is_not_taken(folders, tmp_path, capsys):
+    table2.main([*SMALL, *folders, "--rows", "2"])
+    (tmp_path / "results" / "table2_digits.csv").unlink()
+    with pytest.raises(SystemExit, match="1 of 1 rows failed"):
+        table2.main([*SMALL, *folders, "--rows", "2", "--importance-samples", "4"])
+    assert "importance_samples 3, not 4" in capsys.readouterr().err
+
+
 def test_a_failed_row_stops_no_other(folders, tmp_path, monkeypatch, capsys):
     run = table2.run
 
@@ -116,9 +129,17 @@ def test_missing_data_and_foreign_tables_are_one_line(folders, tmp_path):
         table2.main(["--dataset", "mnist", "--data-dir", str(tmp_path), *folders])
     assert not (tmp_path / "results").exists()
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "table2_digits.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(SystemExit, match="columns"):
-        table2.main([*SMALL, *folders])
+    table = tmp_path / "results" / "table2_digits.csv"
+    header = ",".join(table2.COLUMNS) + "\n"
+    for contents in (b"a,b\n1,2\n", header.encode() + b"20,0\n", header.encode() + b"\xff\n"):
+        table.write_bytes(contents)
+        with pytest.raises(SystemExit, match="error: .*table2_digits.csv: .*"):
+            table2.main([*SMALL, *folders])
+        assert table.read_bytes() == contents
+    with pytest.raises(SystemExit, match="2"):  # argparse's own
+        table2.main([*SMALL, *folders, "--workers", "0"])
+    with pytest.raises(SystemExit, match="error: "):
+        table2.main([*SMALL, "--rows", "2", "--results", str(table), "--runs", str(tmp_path / "runs")])
 
 
 # ---- The report ----

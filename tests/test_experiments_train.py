@@ -168,6 +168,12 @@ def test_a_checkpoint_of_other_settings_or_damaged_is_refused(images, tmp_path):
     with pytest.raises(train.TrainingError, match="seed 0, not 3"):
         train.train(train.Config(**TINY | {"epochs": 1, "seed": 3}), images, tmp_path, progress=False)
     checkpoint = tmp_path / "checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    for contents in ([1, 2], {"config": 3, "model": 4}, {"config": {}}):
+        torch.save(contents, checkpoint)
+        with pytest.raises(train.TrainingError, match="checkpoint.pt: not a checkpoint"):
+            train.train(train.Config(**TINY | {"epochs": 1}), images, tmp_path, progress=False)
+    checkpoint.write_bytes(whole)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(train.TrainingError, match="checkpoint.pt: not a readable") as caught:
         train.train(train.Config(**TINY | {"epochs": 1}), images, tmp_path, progress=False)
@@ -184,6 +190,7 @@ def test_bad_files_and_options_are_one_line_and_nothing_is_written(tmp_path, cap
         ["--shells", "3,x", "--out", str(out)],
         ["--epochs", "0", "--out", str(out)],
         ["--beta", "1,2", "--out", str(out)],
+        ["--accelerator", "abacus", "--out", str(out)],
     ):
         with pytest.raises(SystemExit) as caught:
             train.main(arguments)
