@@ -5,9 +5,9 @@
 //
 //   philox(key, counter)        four words of 32 random bits in every lane
 //   Uniforms<T>(words)          two (double) or four (float) numbers' worth of bits, read as
-//     .unit(i)                  uniform on (0, 1), symmetric about 1/2 in double; on (0, 1] with fine steps at 0 in
-//     float .half_turn(i)             uniform angle on [-pi/2, pi/2], independent of .flip(i)                  a fair
-//     coin
+//     .unit(i)                  uniform on (0, 1), symmetric about 1/2 in double; on (0, 1] with fine steps at 0 in float
+//     .half_turn(i)             uniform angle on [-pi/2, pi/2], independent of
+//     .flip(i)                  a fair coin
 //   box_muller(u, i)            two standard normals from numbers i and i+1
 #pragma once
 

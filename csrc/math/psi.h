@@ -1,13 +1,12 @@
-// psi(w) = (dw/dkappa)/(1-w^2), the gradient of a vMF draw's cosine in kappa: dz/dkappa = psi sqrt(dc)(sqrt(dc) mu - w
-// t). N = m-1, S = sqrt(N^2+4 kappa^2), A = A_m(kappa), d = 1-w, c = 1+w.
+// psi(w) = (dw/dkappa)/(1-w^2), the gradient of a vMF draw's cosine in kappa: dz/dkappa = psi sqrt(dc)(sqrt(dc) mu - w t),
+// t the unit tangent of the draw. N = m-1, S = sqrt(N^2+4 kappa^2), A = A_m(kappa), d = 1-w, c = 1+w.
 //
 // implicit: w moves with its distribution function held (Figurnov, Mohamed, Mnih 2018), so that gradients of means are
-// unbiased.  psi = |int (cos f - A) (sin f/sin th)^(N-1) e^{kappa(cos f - w)} df| / sin th, over [0, th] or [th, pi].
-//   m = 3        closed: [g(kappa c) - e^{-kappa c} g(kappa d)] / (1 - e^{-2 kappa}), g(x) = (1 - e^-x)/x, for kappa >=
-//   1;
-//                below, the integral over t in [0, 1] of e^{-kappa c (1-t)} expm1(-2 kappa t)/expm1(-2 kappa), by Gauss
-//   other m      Gauss-Legendre on the side of th where cos f - A keeps its sign, cut off where the integrand has
-//   fallen
+// unbiased. psi = |int (cos f - A) (sin f/sin th)^(N-1) e^{kappa(cos f - w)} df| / sin th, over [0, th] or [th, pi].
+//   m = 3        closed: [g(kappa c) - e^{-kappa c} g(kappa d)] / (1 - e^{-2 kappa}), g(x) = (1 - e^-x)/x, for
+//                kappa >= 1; below, the integral over t in [0, 1] of
+//                e^{-kappa c (1-t)} expm1(-2 kappa t)/expm1(-2 kappa), by Gauss
+//   other m      Gauss-Legendre on the side of th where cos f - A keeps its sign, cut off where the integrand has fallen
 //                by e^-27 (float32: e^-13); all in f - th and the half angle, where nothing cancels
 //   w -> +-1     (1 -+ A)/N, where d or c times kappa + N is below the error aimed at
 // pathwise ("rsvi"): the accepted proposal's own derivative, psi = 1/S (Davidson et al. 2018); not the whole gradient.
