@@ -399,6 +399,22 @@ def test_errors_name_what_came(loc, kappa, dims, error, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
+def test_dims_and_sample_shape_are_integers_of_any_kind():
+    loc, kappa = torch.eye(5)[:1], torch.ones(1, 2)
+    assert vmf_ops.sample_vmf(loc, kappa, (np.int64(3), np.int64(2))).shape == (1, 5)
+    with pytest.raises(ValueError, match="-1"):
+        vmf_ops.sample_vmf(loc, kappa, (3, 2), sample_shape=(-1,))
+
+
+def test_rsvi_correction_names_what_came():
+    loc, kappa = torch.eye(3), torch.ones(3, 1)
+    z = vmf_ops.sample_vmf(loc, kappa)
+    with pytest.raises(TypeError, match="float"):
+        vmf_ops.rsvi_correction(1.0, z, loc, kappa)
+    with pytest.raises(ValueError, match=r"\(2, 3\)"):
+        vmf_ops.rsvi_correction(z[:2, 0], z[:2], loc, kappa)
+
+
 def test_unknown_gradient_is_refused():
     with pytest.raises(ValueError, match="reparameterized"):
         vmf_ops.sample_vmf(torch.eye(3), torch.ones(3, 1), gradient="reparameterized")

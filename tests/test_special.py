@@ -6,6 +6,8 @@ import sys
 import threading
 from functools import partial
 
+import mpmath
+import numpy as np
 import pytest
 import torch
 import torch.func
@@ -114,6 +116,14 @@ def test_promotes_as_torch(f):
         assert f(2, single).dtype == torch.float32
 
 
+def test_numpy_s_numbers_are_python_s():
+    x = torch.linspace(0.1, 5, 4, dtype=torch.float32)
+    for v in (np.int64(3), np.float32(3), np.float64(3)):
+        assert torch.equal(log_iv(v, x), log_iv(3, x)) and log_iv(x, v).dtype == torch.float32
+    with pytest.raises(TypeError, match="bool"):
+        log_iv(True, x)
+
+
 def test_devices_must_agree():
     with pytest.raises(RuntimeError, match="one device"):
         log_iv(torch.ones(2, device="meta"), torch.ones(2))
@@ -177,6 +187,30 @@ def derivatives_at_zero(f, v, count):
     for _ in range(count):
         function = torch.func.grad(function)
     return function(torch.zeros((), dtype=torch.float64)).item()
+
+
+def test_the_slope_of_ive_in_the_order_is_0_where_ive_is():
+    v, x = torch.tensor([0.5, 2.0], requires_grad=True), torch.zeros(2)
+    (slope,) = torch.autograd.grad(ive(v, x).sum(), v)
+    assert torch.equal(slope, torch.zeros(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_third_and_fourth_derivatives_of_the_ratio(dtype):
+    """Against the Taylor coefficients at a point, of a Bessel ratio with 60 digits. Small x counts on the recurrence,
+    large on the Riccati equation; where they meet, at x = 0.2 (v+1) for the base order, each has lost half a double."""
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-8
+    with mpmath.workdps(60):
+        for v in (1, 1.5, 25.5, 255):
+            for quotient in (1e-8, 1e-4, 1e-2, 0.05, 0.19, 0.21, 0.5, 1, 10):
+                x = torch.tensor(quotient * v, dtype=dtype)
+                at = mpmath.mpf(x.item())
+                ratio = lambda t, v=v: mpmath.besseli(v, t) / mpmath.besseli(v - 1, t)  # noqa: E731
+                *_, third, fourth = mpmath.taylor(ratio, at, 4, h=at * mpmath.mpf(10) ** -12)
+                slopes = torch.func.grad(torch.func.grad(torch.func.grad(partial(iv_ratio, v))))
+                assert slopes(x).item() == pytest.approx(float(6 * third), rel=tolerance), (v, quotient)
+                if dtype == torch.float64:
+                    assert torch.func.grad(slopes)(x).item() == pytest.approx(float(24 * fourth), rel=1e-6)
 
 
 def test_one_sided_derivatives_at_zero():

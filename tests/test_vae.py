@@ -165,10 +165,43 @@ def test_shapes_that_do_not_fit_are_named():
     vae = small_vae()
     vae.decoder = nn.Linear(11, 5)
     for compute in (vae.elbo, vae.log_likelihood):
-        with pytest.raises(ValueError, match="5 logits .* 12"):
+        with pytest.raises(ValueError, match=r"\(6, 5\) logits .* \(6, 12\)"):
             compute(images())
     with pytest.raises(ValueError, match="num_samples"):
         vae.log_likelihood(images(), num_samples=0)
+
+
+def test_one_row_of_logits_does_not_serve_a_batch():
+    vae = small_vae()
+    vae.decoder.register_forward_hook(lambda module, arguments, logits: logits[:1])
+    with pytest.raises(ValueError, match=r"\(1, 12\) logits .* \(6, 12\)"):
+        vae.elbo(torch.rand(6, 12))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.int64, torch.bfloat16])
+def test_data_of_any_dtype(dtype):
+    vae = small_vae()
+    vae.encoder.register_forward_pre_hook(lambda module, arguments: arguments[0].float())
+    x = (torch.rand(6, 12) > 0.5).to(dtype)
+    torch.manual_seed(0)
+    ours = vae.elbo(x)
+    torch.manual_seed(0)
+    expected = vae.elbo(x.float())
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+    assert vae.log_likelihood(x, 3).dtype == torch.float32
+
+
+def test_the_head_is_called_as_a_module():
+    """So that its hooks run, and what torch.nn.utils does to its weight counts."""
+    vae, calls = small_vae(), []
+    vae.latent.head.register_forward_hook(lambda *arguments: calls.append(1))
+    vae.elbo(torch.rand(6, 12))
+    assert calls
+
+
+def test_the_prior_s_draws_suit_the_decoder():
+    vae = small_vae().double()
+    assert vae.decoder(vae.latent.sample_prior(3)).dtype == torch.float64
 
 
 def test_images_of_any_shape_and_convolutional_decoders():
@@ -271,6 +304,16 @@ def test_compiles_whole_to_the_same_values_and_gradients(dims):
 
 
 @pytest.mark.parametrize("dims", [(5, 4, 2), (3, 3)])
+def test_log_likelihood_compiles_whole(dims):
+    vae, x = small_vae(dims), torch.rand(6, 12)
+    compiled = torch.compile(lambda x: vae.log_likelihood(x, 3), fullgraph=True, backend="aot_eager")
+    torch.manual_seed(0)
+    ours = compiled(x)
+    torch.manual_seed(0)
+    assert torch.allclose(ours, vae.log_likelihood(x, 3), atol=1e-5)
+
+
+@pytest.mark.parametrize("dims", [(4,), (5, 3, 2)])
 def test_gradients_of_each_row_through_vmap(dims):
     vae, x = small_vae(dims), images()
     parameters = dict(vae.named_parameters())

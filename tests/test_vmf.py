@@ -243,6 +243,28 @@ def test_edges(dtype):
     torch.testing.assert_close(vmf_concentration(5, length), want, equal_nan=True)
 
 
+def test_no_dimension_below_2():
+    for function in FUNCTIONS:
+        assert function(torch.tensor([1.0, 1.5, 2.0]), torch.tensor(0.5)).isnan().tolist() == [True, True, False]
+        assert function(1.5, torch.tensor(0.5)).isnan()
+
+
+def test_a_dimension_s_dtype_does_not_count():
+    for function in FUNCTIONS:
+        assert function(torch.tensor(3.0, dtype=torch.float64), 0.5).dtype == torch.float32
+
+
+def test_slope_of_kl_at_inf_in_every_mode():
+    """0, and right in single precision where A' alone underflows."""
+    for kappa, expected in ((math.inf, 0.0), (1e30, 2e-30)):
+        x = torch.tensor(kappa)
+        kl = lambda x: vmf_ops.vmf_kl_uniform(5, x)  # noqa: E731
+        y = x.clone().requires_grad_()
+        slopes = [torch.autograd.grad(kl(y), y, create_graph=graph)[0].item() for graph in (False, True)]
+        slopes += [torch.func.grad(kl)(x).item(), torch.func.jvp(kl, (x,), (torch.ones(()),))[1].item()]
+        assert slopes == pytest.approx([expected] * 4, rel=1e-5)
+
+
 def test_tiny_and_huge_concentrations_stay_finite():
     for dtype, tiny, huge in ((torch.float32, 1e-18, 1e18), (double, 1e-150, 1e200)):
         for m in (2, 3, 41, 100_000):

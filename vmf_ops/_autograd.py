@@ -5,6 +5,7 @@ order in the argument, torch.func, torch.compile and torch.export.
 """
 
 import contextlib
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -178,13 +179,15 @@ def promote(name, v, x, *, order="v", argument="x", order_dtype_counts=True):
         elif type(v) in (float, int):
             return torch.full((), v, dtype=x.dtype, device=x.device), x, None
     for value, label in ((v, order), (x, argument)):
-        if not isinstance(value, (Tensor, int, float)) or isinstance(value, bool):
+        if not isinstance(value, (Tensor, Real)) or isinstance(value, bool):
             raise TypeError(f"{name}: expected {label} to be a tensor or a real number, got {type(value).__name__}")
         if isinstance(value, Tensor) and value.is_complex():
             raise TypeError(f"{name}: expected real {label}, got {value.dtype}")
-    if not isinstance(v, Tensor) and not isinstance(x, Tensor):
-        v, x = torch.tensor(float(v)), torch.tensor(float(x))
-    dtype = torch.result_type(v, x) if order_dtype_counts or not isinstance(x, Tensor) else x.dtype
+    # Numbers, NumPy's among them, have no dtype of their own.
+    v, x = (value if isinstance(value, Tensor) else float(value) for value in (v, x))
+    if not isinstance(x, Tensor) and not (order_dtype_counts and isinstance(v, Tensor)):
+        x = torch.tensor(x, device=v.device if isinstance(v, Tensor) else None)
+    dtype = torch.result_type(v, x) if order_dtype_counts else x.dtype
     if not dtype.is_floating_point:
         dtype = torch.get_default_dtype()
     device = x.device if isinstance(x, Tensor) and (x.dim() or not isinstance(v, Tensor)) else v.device

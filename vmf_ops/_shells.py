@@ -1,5 +1,7 @@
 """The shells of a product side by side in one vector: their ambient dimensions, and small constants of them."""
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -11,11 +13,11 @@ def check_dims(dims) -> tuple[int, ...]:
     except TypeError:
         raise TypeError(f"dims must be a sequence of ambient dimensions, not {dims!r}") from None
     for m in dims:
-        if not isinstance(m, int) or m < 2:
+        if not isinstance(m, Integral) or m < 2:
             raise ValueError(f"dims must be integers >= 2 (ambient dimensions), not {dims!r}")
     if not dims:
         raise ValueError("dims must name one shell at least")
-    return dims
+    return tuple(int(m) for m in dims)
 
 
 _constants: dict = {}
@@ -23,7 +25,8 @@ _constants: dict = {}
 
 def constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A 1-d tensor of these values, kept: a fresh one would be copied to the device at every call."""
-    if torch.compiler.is_compiling():
+    # Under a mode like FakeTensorMode, tensors are that mode's own.
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return torch.tensor(values, dtype=dtype, device=device)
     key = values, dtype, device
     kept = _constants.get(key)

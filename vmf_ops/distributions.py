@@ -11,17 +11,19 @@ log C_m(κ) + κ μᵀz is never formed: both parts are of size κ. It is log p(
 density at the mode, is of size m log κ.
 """
 
-from numbers import Number
+from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Transform, constraints, kl_divergence, register_kl, transform_to
+from torch.distributions import Distribution, Transform, constraints, register_kl, transform_to
 
 from ._shells import check_dims, constant, shell_of_coordinate
 from .sampling import sample_vmf
 from .special import iv_ratio_c
 from .vmf import (
+    kl_of_uniform,
+    kl_uniform_slope,
     log_density_at_mode,
     log_mode_to_uniform,
     log_sphere_area,
@@ -50,6 +52,8 @@ __all__ = [
 
 def _off_unit(squares: Tensor) -> Tensor:
     """Whether a squared length differs from 1 by more than data normalised in single precision would."""
+    if not squares.is_floating_point():
+        return squares != 1
     tolerance = max(2e-5, 16 * torch.finfo(squares.dtype).eps)
     return ~((squares - 1).abs() <= tolerance)
 
@@ -128,6 +132,8 @@ transform_to.register(_ProductOfUnitVectors, lambda constraint: _Normalize(const
 
 def _normalized(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     if len(dims) == 1:
+        # The largest coordinate as unit, so that no square overflows or vanishes.
+        x = x / x.detach().abs().amax(-1, keepdim=True)
         return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return torch.cat([_normalized(part, (part.shape[-1],)) for part in x.split(dims, -1)], -1)
 
@@ -149,7 +155,7 @@ def _as_concentration(concentration, loc: Tensor) -> Tensor:
     if not isinstance(loc, Tensor) or not loc.is_floating_point():
         given = loc.dtype if isinstance(loc, Tensor) else type(loc).__name__
         raise TypeError(f"loc must be a floating-point tensor, got {given}")
-    if isinstance(concentration, Number):
+    if isinstance(concentration, Real):
         return torch.full((), concentration, dtype=loc.dtype, device=loc.device)
     if not isinstance(concentration, Tensor):
         raise TypeError(f"concentration must be a number or a tensor, got {type(concentration).__name__}")
@@ -171,6 +177,12 @@ def _batch_shape(loc: Tensor, concentration_shape: torch.Size) -> torch.Size:
             f"the batch shapes of loc {tuple(loc.shape)} and of the concentration do not broadcast: "
             f"{tuple(loc.shape[:-1])} and {tuple(concentration_shape)}"
         ) from None
+
+
+def _filled_like(value: Tensor, law: Distribution, number: float) -> Tensor:
+    """number for each point of `value`, in its dtype if that has fractions, else the law's."""
+    dtype = value.dtype if value.is_floating_point() else law._like.dtype
+    return value.new_full(torch.broadcast_shapes(value.shape[:-1], law.batch_shape), number, dtype=dtype)
 
 
 def _expanded(t: Tensor, shape: torch.Size) -> Tensor:
@@ -203,6 +215,8 @@ class _Spherical(Distribution):
 
     def expand(self, batch_shape, _instance=None):
         batch_shape = torch.Size(batch_shape)
+        if torch.broadcast_shapes(self._batch_shape, batch_shape) != batch_shape:
+            raise ValueError(f"a batch of shape {tuple(self._batch_shape)} does not expand to {tuple(batch_shape)}")
         kept = {name: getattr(self, name).dim() - len(self._batch_shape) for name in self._parameters}
 
         def expanded(name, value):
@@ -272,7 +286,8 @@ class VonMisesFisher(_Spherical):
     def variance(self) -> Tensor:
         """Variance of each coordinate: the diagonal of the covariance matrix."""
         across, along = self._moments()
-        return across + (along - across) * self.loc.square()
+        square = self.loc.square()
+        return across * (1 - square).clamp_min(0) + along * square
 
     @property
     def covariance_matrix(self) -> Tensor:
@@ -327,7 +342,7 @@ class VonMisesFisher(_Spherical):
             raise TypeError(f"weights must be a tensor, not {type(weights).__name__}")
         elif weights.dim() < 1 or weights.shape[-1] not in (1, z.shape[-2]):
             raise ValueError(f"weights {tuple(weights.shape)} must broadcast with {tuple(z.shape[:-1])}")
-        elif not torch.compiler.is_compiling() and (weights < 0).any():
+        elif _validation(None) is None and (weights < 0).any():
             raise ValueError("weights must be nonnegative")
         weights = weights.double().expand(torch.broadcast_shapes(weights.shape, z.shape[:-1]))
         total = weights.sum(-1)
@@ -369,8 +384,16 @@ class HypersphericalUniform(_Spherical):
         self._like = torch.empty(0, dtype=dtype or torch.get_default_dtype(), device=device)
         super().__init__(torch.Size(batch_shape), torch.Size((m,)), validate_args=_validation(validate_args))
 
+    def __repr__(self):
+        return f"HypersphericalUniform({self.event_shape[0]}, batch_shape={tuple(self.batch_shape)})"
+
     def _filled(self, value: float, shape) -> Tensor:
         return torch.full(shape, value, dtype=self._like.dtype, device=self._like.device)
+
+    @property
+    def mode(self) -> Tensor:
+        """NaN: no point is likelier than another (as torch's Uniform has it)."""
+        return self._filled(float("nan"), self.batch_shape + self.event_shape)
 
     @property
     def mean(self) -> Tensor:
@@ -400,8 +423,7 @@ class HypersphericalUniform(_Spherical):
         """Minus the log area of the sphere, at every unit vector."""
         if self._validate_args:
             self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
-        return value.new_full(shape, -log_sphere_area(self.event_shape[0]))
+        return _filled_like(value, self, -log_sphere_area(self.event_shape[0]))
 
     def entropy(self) -> Tensor:
         """The log area of the sphere."""
@@ -491,13 +513,16 @@ class ProductVonMisesFisher(_Spherical):
             generator=generator,
         )
 
+    def log_ratio(self, value: Tensor) -> Tensor:
+        """log of the density over that of the uniform law, with no term of the sphere's area in it."""
+        distance = self._spread(self.concentration) * (value - self.loc).square()
+        return log_mode_to_uniform(self._m, self.concentration).sum(-1) - 0.5 * distance.sum(-1)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """log density, the sum over the shells."""
         if self._validate_args:
             self._validate_sample(value)
-        distance = self._spread(self.concentration) * (value - self.loc).square()
-        peak = log_mode_to_uniform(self._m, self.concentration).sum(-1) - _log_area(self.dims)
-        return peak - 0.5 * distance.sum(-1)
+        return self.log_ratio(value) - _log_area(self.dims)
 
     def entropy(self) -> Tensor:
         """The sum of the shells' entropies."""
@@ -533,7 +558,10 @@ class ProductHypersphericalUniform(_Spherical):
         )
 
     support = ProductVonMisesFisher.support
-    _filled = HypersphericalUniform._filled
+    _filled, mode = HypersphericalUniform._filled, HypersphericalUniform.mode
+
+    def __repr__(self):
+        return f"ProductHypersphericalUniform({self.dims}, batch_shape={tuple(self.batch_shape)})"
 
     @property
     def shells(self) -> tuple[HypersphericalUniform, ...]:
@@ -550,7 +578,8 @@ class ProductHypersphericalUniform(_Spherical):
     def variance(self) -> Tensor:
         """1/m at the coordinates of each shell."""
         values = tuple(1 / m for m in self.dims for _ in range(m))
-        return constant(values, self._like.dtype, self._like.device).expand(self.batch_shape + self.event_shape)
+        variance = constant(values, self._like.dtype, self._like.device)
+        return variance.expand(self.batch_shape + self.event_shape).clone()
 
     def rsample(self, sample_shape=(), *, generator=None) -> Tensor:
         """Normalised normal vectors; there is nothing to differentiate."""
@@ -562,7 +591,7 @@ class ProductHypersphericalUniform(_Spherical):
         """Minus the sum of the log areas."""
         if self._validate_args:
             self._validate_sample(value)
-        return value.new_full(torch.broadcast_shapes(value.shape[:-1], self.batch_shape), -_log_area(self.dims))
+        return _filled_like(value, self, -_log_area(self.dims))
 
     def entropy(self) -> Tensor:
         """The sum of the log areas."""
@@ -571,11 +600,12 @@ class ProductHypersphericalUniform(_Spherical):
 
 # ---- KL divergences ----
 
-# Gauss-Legendre on [0, 1] for the weight 1 - u: nodes u and weights w (1 - u), of 6 nodes and, single precision, 3.
+# Gauss-Legendre on [0, 1]: nodes and weights, 12 of them and, single precision, 6; and the quotient of concentrations
+# up to which they are used.
 _LEGENDRE = []
-for _points in (6, 3):
-    _u, _w = np.polynomial.legendre.leggauss(_points)
-    _LEGENDRE.append((tuple((0.5 + 0.5 * _u).tolist()), tuple((_w * (0.25 - 0.25 * _u)).tolist())))
+for _points, _widest in ((12, 3.0), (6, 4.0)):
+    _nodes, _weights = np.polynomial.legendre.leggauss(_points)
+    _LEGENDRE.append((tuple((0.5 + 0.5 * _nodes).tolist()), tuple((0.5 * _weights).tolist()), _widest))
 
 
 def _check_same_dims(p, q):
@@ -591,19 +621,27 @@ def _kl_vmf_vmf(m, p: Tensor, q: Tensor, distance: Tensor) -> Tensor:
 
     It is the integral of (q - t) A'(t) over t from p to q, + q A(p) distance/2. With KL_u, that to the uniform law, the
     integral is KL_u(p) - KL_u(q) + q (A(q) - A(p)). This cancels where p and q are near; there it is taken by
-    Gauss-Legendre, whose error falls by 190 with each node, as the poles of A' lie on the imaginary axis.
+    Gauss-Legendre over log t, in which the poles of A', on the imaginary axis, are π/2 away whatever p and q.
     """
-    single = p.dtype != torch.float64
-    nodes, weights = [constant(c, p.dtype, p.device) for c in _LEGENDRE[single]]
-    step = q - p
-    shape = (-1,) + (1,) * step.dim()
-    slopes = mean_length_slope(m, p + step * nodes.view(shape))
-    near = step.square() * (weights.view(shape) * slopes).sum(0)
-    p_length, p_complement, q_complement = vmf_mean_length(m, p), iv_ratio_c(m / 2, p), iv_ratio_c(m / 2, q)
-    rise = torch.where(q_complement > 0.5, vmf_mean_length(m, q) - p_length, p_complement - q_complement)
-    far = vmf_kl_uniform(m, p) - vmf_kl_uniform(m, q) + q * rise
-    radial = torch.where(step.abs() <= 0.25 * torch.maximum(p, q), near, far)
-    return radial + 0.5 * q * p_length * distance
+    dtype = p.dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        p, q, distance = p.float(), q.float(), distance.float()
+    *rule, widest = _LEGENDRE[p.dtype != torch.float64]
+    shape = (-1,) + (1,) * len(torch.broadcast_shapes(p.shape, q.shape))
+    nodes, weights = (constant(numbers, p.dtype, p.device).view(shape) for numbers in rule)
+    near = (p < widest * q) & (q < widest * p) & (torch.maximum(p, q) < torch.inf)
+    a, b = (torch.where(near, t, torch.ones_like(t)) for t in (p, q))
+    step = torch.log1p((b - a) / a)
+    # q - t = -q expm1((u - 1) step) at t = p e^{u step}, and dt = t step du.
+    integrand = -torch.expm1((nodes - 1) * step) * kl_uniform_slope(m, a * torch.exp(nodes * step))
+    by_nodes = b * step * (weights * integrand).sum(0)
+
+    a, b = (torch.where(near, torch.zeros_like(t), t) for t in (p, q))
+    a_length, b_length = vmf_mean_length(m, a), vmf_mean_length(m, b)
+    rise = torch.where(b_length < 0.5, b_length - a_length, iv_ratio_c(m / 2, a) - iv_ratio_c(m / 2, b))
+    by_parts = vmf_kl_uniform(m, a) - vmf_kl_uniform(m, b) + b * rise
+    kl = torch.where(near, by_nodes, by_parts) + 0.5 * q * vmf_mean_length(m, p) * distance
+    return torch.where((q == torch.inf) & (p < torch.inf), torch.inf, kl).to(dtype)
 
 
 @register_kl(VonMisesFisher, VonMisesFisher)
@@ -623,8 +661,7 @@ def _(p, q):
 @register_kl(HypersphericalUniform, VonMisesFisher)
 def _(p, q):
     _check_same_dims(p, q)
-    m = q.event_shape[0]
-    kl = -log_sphere_area(m) - vmf_log_normalizer(m, q.concentration)
+    kl = kl_of_uniform(q.event_shape[0], q.concentration)
     return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
 
 
@@ -644,8 +681,8 @@ def _(p, q):
 @register_kl(ProductHypersphericalUniform, ProductVonMisesFisher)
 def _(p, q):
     _check_same_dims(p, q)
-    shells = zip(p.shells, q.shells, strict=True)
-    return torch.stack([kl_divergence(a, b) for a, b in shells]).sum(0)
+    kl = kl_of_uniform(q._m, q.concentration).sum(-1)
+    return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
 
 
 # ---- Losses ----
@@ -678,7 +715,8 @@ def vmf_nll_embedding_loss(prediction: Tensor, target: Tensor, *, reduction: str
     """Negative log-likelihood of unit vectors under a prediction whose length is the concentration.
 
     -log C_m(‖e‖) - eᵀtarget for predictions e (..., m) and unit targets (..., m) (Kumar and Tsvetkov, ICLR 2019,
-    equation 2), for continuous-output models. Exact for any m and length, 0 included, where the gradient is -target.
+    equation 2), for continuous-output models. Exact for any m and length, 0 included, where the gradient is -target
+    (and no second derivative is to be taken).
     reduction: "none", "mean" or "sum".
     """
     m = prediction.shape[-1]

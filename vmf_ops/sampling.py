@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Generator, Tensor
@@ -265,9 +266,9 @@ def _check(name: str, loc: Tensor, kappa: Tensor, dims) -> tuple[tuple[int, ...]
     if dims is None:
         dims = (loc.size(-1),)
     else:
-        if not isinstance(dims, Sequence) or not all(isinstance(m, int) and not isinstance(m, bool) for m in dims):
+        if not isinstance(dims, Sequence) or not all(isinstance(m, Integral) and m is not True for m in dims):
             raise TypeError(f"{name}: expected dims to be a sequence of integers, got {dims!r}")
-        dims = tuple(dims)
+        dims = tuple(int(m) for m in dims)
     if not dims or min(dims) < 2:
         raise ValueError(f"{name}: expected ambient dimensions of at least 2, got dims {dims}; {got}")
     if loc.size(-1) != sum(dims) or kappa.size(-1) != len(dims):
@@ -343,6 +344,8 @@ def sample_vmf(
                 "sample_vmf: expected loc and kappa that broadcast, "
                 f"got loc of shape {tuple(loc.shape)} and kappa of shape {tuple(kappa.shape)}"
             ) from None
+    if min(sample_shape, default=0) < 0:
+        raise ValueError(f"sample_vmf: expected sizes of at least 0 in sample_shape, got {tuple(sample_shape)}")
     shape = torch.Size(sample_shape) + batch
     # Drawn here, as a tensor: compiled graphs, vmap and checkpointing then treat the draw as they treat torch's own.
     key = torch.randint(-(2**63), 2**63 - 1, (1,), generator=generator, device=loc.device)
@@ -375,15 +378,19 @@ def rsvi_correction(f: Tensor, z: Tensor, loc: Tensor, kappa: Tensor, dims: Sequ
         torch.Size([4, 1, 1])
     """
     dims, dtype = _check("rsvi_correction", loc, kappa, dims)
-    if z.shape[-1] != loc.shape[-1]:
+    if not isinstance(f, Tensor) or not isinstance(z, Tensor):
+        raise TypeError(f"rsvi_correction: expected tensors, got f {_described(f)} and z {_described(z)}")
+    if z.shape[-1:] != loc.shape[-1:]:
         raise ValueError(
             f"rsvi_correction: expected samples of loc, got z of shape {tuple(z.shape)} and loc of {tuple(loc.shape)}"
         )
     try:
         torch.broadcast_shapes(f.shape, z.shape[:-1])
+        torch.broadcast_shapes(z.shape[:-1], loc.shape[:-1], kappa.shape[:-1])
     except RuntimeError:
         raise ValueError(
-            f"rsvi_correction: expected one f per sample, got f of shape {tuple(f.shape)} and z of {tuple(z.shape)}"
+            "rsvi_correction: expected one f per sample, and samples of loc and kappa, got shapes f "
+            f"{tuple(f.shape)}, z {tuple(z.shape)}, loc {tuple(loc.shape)} and kappa {tuple(kappa.shape)}"
         ) from None
     compute = _COMPUTED[dtype]
     with torch.no_grad():

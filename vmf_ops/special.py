@@ -15,20 +15,32 @@ Real = Tensor | float
 _ratio_curvature_op = op("ratio_curvature")
 
 
-def _where_zero(x, at_zero, elsewhere):
-    """elsewhere(x) but at_zero where x = 0, with no NaN from the branch not taken, in any derivative."""
-    zero = x == 0
-    return torch.where(zero, at_zero, elsewhere(torch.where(zero, torch.ones_like(x), x)))
-
-
 def _third_ratio_slope(v, x, _):
-    """r''' by the Riccati equation r' = 1 - (2v+1) r/x - r^2 differentiated twice; it is differentiable in turn."""
+    """The third derivative of r, in double precision and differentiable in turn.
 
-    def elsewhere(x):
-        r, d, dd = _ratio(v, x), _ratio_slope(v, x), _ratio_curvature(v, x)
-        return -(2 * v + 1) * (dd - 2 * (d - r / x) / x) / x - 2 * (d * d + r * dd)
+    For small x from the recurrence r_v = x / (2(v+1) + x r_{v+1}), else from the Riccati equation
+    r' = 1 - (2v+1) r/x - r^2, which loses digits like (v/x)^2; both differentiated.
+    """
+    dtype, v, x = x.dtype, v.double(), x.double()
+    small = x < 0.2 * (v + 1)
+    # Each branch is given an argument that it can take, so that no NaN comes from the one not chosen.
+    by_recurrence = _third_by_recurrence(v, torch.where(small, x, torch.zeros_like(x)), 4)
+    x = torch.where(small, torch.ones_like(x), x)
+    r, d, dd = _ratio(v, x), _ratio_slope(v, x), _ratio_curvature(v, x)
+    by_riccati = -(2 * v + 1) * (dd - 2 * (d - r / x) / x) / x - 2 * (d * d + r * dd)
+    return torch.where(small & (v >= -0.5), by_recurrence, by_riccati).to(dtype)
 
-    return _where_zero(x, -0.75 / ((v + 1) ** 2 * (v + 2)), elsewhere)
+
+def _third_by_recurrence(v, x, depth):
+    """The third derivative of r_v from r_{v+1} and its derivatives, the third likewise, `depth` orders up; the last is
+    its limit at x = 0."""
+    if depth == 0:
+        return -0.75 / ((v + 1) ** 2 * (v + 2))
+    s, ds, dds = _ratio(v + 1, x), _ratio_slope(v + 1, x), _ratio_curvature(v + 1, x)
+    ddds = _third_by_recurrence(v + 1, x, depth - 1)
+    # r = x/q and the derivatives of q.
+    q, dq, ddq, dddq = 2 * (v + 1) + x * s, s + x * ds, 2 * ds + x * dds, 3 * dds + x * ddds
+    return (-3 * ddq + 6 * dq * dq / q - x * dddq + 6 * x * dq * ddq / q - 6 * x * dq**3 / (q * q)) / (q * q)
 
 
 _ratio_curvature = differentiable("iv_ratio", _ratio_curvature_op, slope=_third_ratio_slope)
@@ -81,7 +93,12 @@ _log_ive = differentiable(
     order_slope=lambda v, x, _: _order_slope(v, x),
 )
 _ive = differentiable(
-    "ive", op("ive"), op("ive_with_slope", 2), slope=_ive_slope, order_slope=lambda v, x, f: f * _order_slope(v, x)
+    "ive",
+    op("ive"),
+    op("ive_with_slope", 2),
+    slope=_ive_slope,
+    # Where ive vanishes, at x = 0 for one, so does its slope: 0 times the logarithm's -inf.
+    order_slope=lambda v, x, f: torch.where(f == 0, f, f * _order_slope(v, x)),
 )
 
 

@@ -8,7 +8,6 @@ A *latent* is any module from features (..., in_features) to a *posterior* with 
 another topology is another such pair.
 """
 
-import math
 from collections.abc import Iterable
 from itertools import accumulate
 from typing import NamedTuple
@@ -19,7 +18,6 @@ from torch.nn import functional as F
 
 from ._shells import check_dims, constant, shell_of_coordinate
 from .distributions import ProductHypersphericalUniform, ProductVonMisesFisher
-from .vmf import log_sphere_area
 
 __all__ = ["ELBO", "HypersphericalVAE", "ProductVMFLatent", "ProductVMFPosterior"]
 
@@ -38,7 +36,8 @@ class ELBO(NamedTuple):
 class ProductVMFPosterior(ProductVonMisesFisher):
     """What `ProductVMFLatent` makes of features: a product of K von Mises-Fisher laws against a uniform prior.
 
-    `loc` (..., Σm) holds the unit mean directions side by side, `concentration` (..., K) each shell's κ.
+    `loc` (..., Σm) holds the unit mean directions side by side, `concentration` (..., K) each shell's κ; `log_ratio`,
+    of the density to the uniform law's, is log q(z|x) - log p(z).
     """
 
     def __init__(self, loc: Tensor, concentration: Tensor, dims, gradient: str = "implicit"):
@@ -48,10 +47,6 @@ class ProductVMFPosterior(ProductVonMisesFisher):
     def rsample(self, sample_shape=(), **options) -> Tensor:
         """Samples of shape sample_shape + (..., Σm), by default with the latent's gradient."""
         return super().rsample(sample_shape, **{"gradient": self.gradient, **options})
-
-    def log_ratio(self, z: Tensor) -> Tensor:
-        """log q(z|x) - log p(z), for z of shape (..., Σm)."""
-        return self.log_prob(z) + math.fsum(map(log_sphere_area, self.dims))
 
 
 class ProductVMFLatent(nn.Module):
@@ -97,7 +92,9 @@ class ProductVMFLatent(nn.Module):
 
     def sample_prior(self, n: int) -> Tensor:
         """n points uniform on the product of spheres, (n, Σm)."""
-        return ProductHypersphericalUniform(self.dims, device=self.head.weight.device).sample((n,))
+        weight = self.head.weight
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        return ProductHypersphericalUniform(self.dims, dtype=dtype, device=weight.device).sample((n,))
 
     def normalise(self, raw: Tensor) -> Tensor:
         """Divides each shell of raw (..., Σm) by its length."""
@@ -113,8 +110,8 @@ class ProductVMFLatent(nn.Module):
     def forward(self, features: Tensor) -> ProductVMFPosterior:
         if features.shape[-1] != self.in_features:
             raise ValueError(f"expected features of shape (..., {self.in_features}), got {tuple(features.shape)}")
-        bias = self.head.bias + constant(self._pole, self.head.bias.dtype, self.head.bias.device)
-        raw = F.linear(features, self.head.weight, bias)
+        raw = self.head(features)
+        raw = raw + constant(self._pole, raw.dtype, raw.device)
         if raw.dtype in (torch.float16, torch.bfloat16):
             raw = raw.float()
         raw_loc, raw_kappa = raw.split((self.size, len(self.dims)), -1)
@@ -202,9 +199,12 @@ class HypersphericalVAE(nn.Module):
 
 
 def _bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
-    """Σ over the last dimension of x·logit - log(1 + e^logit), x (B, D) and logits (..., B, D)."""
-    if logits.shape[-1] != x.shape[-1]:
-        raise ValueError(f"the decoder gave {logits.shape[-1]} logits for each x of {x.shape[-1]} elements")
-    logits = logits.to(x.dtype)
+    """Σ over the last dimension of x·logit - log(1 + e^logit), x (B, D) and logits (..., B, D); float32 at least."""
+    if logits.shape[-2:] != x.shape:
+        raise ValueError(
+            f"the decoder gave {tuple(logits.shape[-2:])} logits for {tuple(x.shape)} elements of the batch"
+        )
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    x = x.to(logits.dtype)
     # softplus turns into the identity above its threshold; at 40 the difference is below float64's rounding.
     return (x * logits - F.softplus(logits, threshold=40.0)).sum(-1)

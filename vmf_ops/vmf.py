@@ -30,7 +30,8 @@ Real = Tensor | float
 
 
 def _order(m):
-    return 0.5 * m - 1  # of the Bessel function in C_m
+    """The order of the Bessel function in C_m."""
+    return torch.where(m >= 2, 0.5 * m - 1, torch.nan)
 
 
 # Differentiable functions of (m, κ), for tensors of one dtype. log F: log C_m(0) - log C_m(κ).
@@ -41,11 +42,19 @@ _mean_length = differentiable(
     slope=lambda m, kappa, _: _ratio_slope(_order(m), kappa),
     order="m",
 )
+_kl_uniform_with_slope = op("kl_uniform_with_slope", 2)
+# κ A'(κ), right where A' alone underflows.
+_kl_slope = differentiable(
+    "vmf_kl_uniform",
+    lambda m, kappa: _kl_uniform_with_slope(m, kappa)[1],
+    slope=lambda m, kappa, _: _ratio_slope(_order(m), kappa) + kappa * _ratio_curvature(_order(m), kappa),
+    order="m",
+)
 _kl_uniform = differentiable(
     "vmf_kl_uniform",
     op("kl_uniform"),
-    op("kl_uniform_with_slope", 2),
-    slope=lambda m, kappa, _: kappa * _ratio_slope(_order(m), kappa),
+    _kl_uniform_with_slope,
+    slope=lambda m, kappa, _: _kl_slope(m, kappa),
     order="m",
 )
 _log_f = differentiable(
@@ -162,6 +171,16 @@ def vmf_concentration(m: Real, mean_length: Real) -> Tensor:
     tensor([ 0.0000, 50.0000], dtype=torch.float64)
     """
     return _call("vmf_concentration", _concentration, m, mean_length, argument="mean_length")
+
+
+def kl_of_uniform(m: Real, kappa: Real) -> Tensor:
+    """KL(uniform ‖ vMF(μ, κ)) = log C_m(0) - log C_m(κ) = log 0F1(; m/2; κ²/4); conventions as vmf_kl_uniform."""
+    return _call("kl_of_uniform", _log_f, m, kappa)
+
+
+def kl_uniform_slope(m: Real, kappa: Real) -> Tensor:
+    """κ A_m'(κ), the derivative of vmf_kl_uniform; its conventions."""
+    return _call("kl_uniform_slope", _kl_slope, m, kappa)
 
 
 def mean_length_slope(m: Real, kappa: Real) -> Tensor:
