@@ -31,18 +31,26 @@ VMF_HD T hypotenuse(T v, T x) {
   auto large = max(v, x) > T(huge);
   T scale = select(large, T(1 / huge / huge), T(1));
   T a = v * scale, b = x * scale;
-  T s = sqrt(fma(a, a, b * b)) * select(large, T(huge * huge), T(1));
+  T s = root(fma(a, a, b * b)) * select(large, T(huge * huge), T(1));
   return min(s, T(std::numeric_limits<Scalar<T>>::max()));
 }
 
-// log((v + s)/x) = asinh(v/x). Its argument less 1 has no cancellation; a tiny x is scaled, so that v/x is finite.
+// v/(s + x), the sum scaled to be finite and within the domain of quotient.
 template <class T>
-VMF_HD T asinh_ratio(T v, T x, T s) {
+VMF_HD T slant(T v, T x, T s) {
+  return quotient(T(0.125) * v, fma(T(0.125), s, T(0.125) * x));
+}
+
+// log((v + s)/x) = asinh(v/x) from slant. Its argument less 1 has no cancellation; a tiny x is scaled, so that v/x is
+// finite, a large one like s + x.
+template <class T>
+VMF_HD T asinh_ratio(T v, T x, T slant) {
   constexpr int shift = is_double<T> ? 512 : 64;
   constexpr double tiny = is_double<T> ? 0x1p-900 : 0x1p-96;
   auto small = x < T(tiny);
-  T u = fma(v, v / (s + x), v) / (x * select(small, T(is_double<T> ? 0x1p512 : 0x1p64), T(1)));
-  return log1p(u) + select(small, T(shift * 0.6931471805599453), T(0));
+  T eighth = T(0.125) * v;
+  T u = quotient(fma(eighth, slant, eighth), x * select(small, T(is_double<T> ? 0x1p509 : 0x1p61), T(0.125)));
+  return log1p_normal(u) + select(small, T(shift * 0.6931471805599453), T(0));
 }
 
 // sum_{k=first}^{last} s^-(k-first) row_k(p^2) for the triangular tables.
@@ -96,7 +104,7 @@ struct PreparedOrder {
 };
 template <class T>
 VMF_HD PreparedOrder<T> prepare_order(T v) {
-  T w = min(v, T(by_precision<T>(26, 12))) + T(1.5), inverse = T(1) / w;
+  T w = min(v, T(by_precision<T>(26, 12))) + T(1.5), inverse = quotient(T(1), w);
   T tail = detail::fitted<coefficients::log_gamma_tail, coefficients::log_gamma_tail_float, 16, 7>(inverse);
   T offset = w - fma(T(0.5), log_normal(w), tail);
   return {v, T(0.5) * inverse, select(v == T(0), T(0), offset)};
@@ -139,7 +147,7 @@ struct LogIv {
     T log_sum, slope = T(0);
     if constexpr (with_slope) slope = v / x + T(0.5) * x * f.derivative / f.numerator;
     if constexpr (scaling == Scaling::none || short_series)
-      log_sum = log1p(t * f.first / f.denominator);
+      log_sum = log1p_normal(quotient(t * f.first, f.denominator));
     else  // log F - x would keep the rounding of a larger log F
       log_sum = log(exp(-x) * (f.numerator / f.denominator));
     if constexpr (scaling == Scaling::exponential) {
@@ -157,12 +165,12 @@ struct LogIv {
   template <int terms, Scaling scaling, bool with_slope, class T>
   VMF_HD static ValueAndSlope<T> debye(T v, T x) {
     T s = detail::hypotenuse(v, x);
-    T inverse_s = T(1) / s, p = v * inverse_s, p2 = p * p;
-    T excess = v * (v / (s + x));  // s - x
+    T inverse_s = quotient(T(1), s), p = v * inverse_s, p2 = p * p;
+    T slant = detail::slant(v, x, s), excess = v * slant;  // s - x
     T head = scaling == Scaling::exponential ? excess : s;
-    T tail = fma(T(-0.5), log(s), T(-0.9189385332046727)) +
+    T tail = fma(T(-0.5), coarse_log(s), T(-0.9189385332046727)) +
              inverse_s * detail::debye_sum<coefficients::debye, 1, terms>(p2, inverse_s);
-    T value = fma(-v, detail::asinh_ratio(v, x, s), head) + tail;
+    T value = fma(-v, detail::asinh_ratio(v, x, slant), head) + tail;
     T slope = T(0);
     if constexpr (with_slope) {
       T correction = fma(inverse_s, detail::debye_sum<coefficients::debye_slope, 1, terms>(p2, inverse_s), T(-0.5));
