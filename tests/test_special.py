@@ -69,6 +69,14 @@ def test_denormal_and_extreme_arguments_stay_finite(dtype, device):
     assert not log_iv(torch.tensor(info.max / 4, dtype=dtype), torch.tensor(info.max / 4, dtype=dtype)).isnan()
 
 
+def test_an_order_far_above_the_argument(device):
+    """v/x overflows float32, v log(v/x) does not."""
+    v = torch.tensor([2.0**34, 2.0**40, 13.0], device=device)
+    x = torch.tensor([2.0**-95, 2.0**-140, 2.0**-149], device=device)
+    exact = v.double() * (x.double() / 2).log() - torch.lgamma(v.double() + 1)
+    assert torch.allclose(log_iv(v, x).double(), exact, rtol=1e-6, atol=0)
+
+
 # ---- Shapes and dtypes ----
 
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../math/functions.h"
+#include "group.h"
 #include "indexing.h"
 #include "kernels.h"
 #include "launch.cuh"
@@ -23,18 +24,39 @@ struct alignas(16) Pack {
   }
 };
 
-// The method of F that covers the element's region, from region r on.
+// The method of F that covers the elements' region, from region r on; in a group of both sides, both.
 template <class F, int r, class T, class Prepare>
 __device__ __forceinline__ void evaluate_in(T region, Prepare prepare, T x, T* out) {
   if constexpr (r + 1 == F::regions) {
     F::template evaluate<F::covering[r]>(prepare(), x, out);
   } else if constexpr (F::covering[r] == F::covering[r + 1]) {
     evaluate_in<F, r + 1>(region, prepare, x, out);
-  } else if (region <= T(r)) {
-    F::template evaluate<F::covering[r]>(prepare(), x, out);
+  } else if constexpr (Number<T>::lanes == 1) {
+    if (region <= T(r))
+      F::template evaluate<F::covering[r]>(prepare(), x, out);
+    else
+      evaluate_in<F, r + 1>(region, prepare, x, out);
   } else {
-    evaluate_in<F, r + 1>(region, prepare, x, out);
+    const auto here = region <= T(r);
+    for (int o = 0; o < F::outputs; o++) out[o] = T(0);
+    if (any(here)) F::template evaluate<F::covering[r]>(prepare(), x, out);
+    if (all(here)) return;
+    T others[F::outputs];
+    evaluate_in<F, r + 1>(region, prepare, x, others);
+    for (int o = 0; o < F::outputs; o++) out[o] = select(here, out[o], others[o]);
   }
+}
+
+// The elements that a thread evaluates at once. A function that leaves room for several is small enough to be unrolled.
+template <class F, class T>
+using Together = std::conditional_t<(F::together > 1 && !is_double<T>), Group<T, F::together>, T>;
+template <class T>
+__device__ __forceinline__ T& element(T& a, int) {
+  return a;
+}
+template <class T, int N>
+__device__ __forceinline__ T& element(Group<T, N>& a, int i) {
+  return a.at[i];
 }
 
 // v_fixed: v points to one number; packed: the inputs are read 16 bytes at a time, v only if it is not fixed.
@@ -45,10 +67,13 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
   constexpr int size = Pack<T>::size;
   T* const out[] = {out0, out1};
   const T fixed = v_fixed ? *v : T(1);
-  const auto fixed_order = F::prepare(fixed);
+  using G = Together<F, T>;
+  const auto fixed_order = F::prepare(G(fixed));
   for_packs<size>(layout.numel, int64_t(blockIdx.x) * blockDim.x + threadIdx.x, int64_t(gridDim.x) * blockDim.x,
                   [&](int64_t first, bool full) {
                     Pack<T> orders, arguments, results[F::outputs];
+#pragma unroll
+                    for (int k = 0; k < size; k++) orders.at[k] = fixed;
                     if (full && packed) {
                       arguments = *reinterpret_cast<const Pack<T>*>(x + first);
                       if (!v_fixed) orders = *reinterpret_cast<const Pack<T>*>(v + first);
@@ -56,22 +81,29 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
 #pragma unroll
                       for (int k = 0; k < size; k++) {
                         const auto [v_at, x_at] = layout.at(first + k < layout.numel ? first + k : first);
-                        arguments.at[k] = x[x_at], orders.at[k] = v[v_at];
+                        arguments.at[k] = x[x_at];
+                        if (!v_fixed) orders.at[k] = v[v_at];
                       }
                     }
-#pragma unroll 1
-                    for (int k = 0; k < size; k++) {
-                      const T argument = arguments.shift(T(0)), varying = orders.shift(T(0)),
-                              order = v_fixed ? fixed : varying;
+#pragma unroll(Number<G>::lanes)
+                    for (int k = 0; k < size; k += Number<G>::lanes) {
+                      G argument, order;
+#pragma unroll
+                      for (int i = 0; i < Number<G>::lanes; i++) {
+                        element(argument, i) = arguments.shift(T(0));
+                        element(order, i) = orders.shift(T(0));
+                      }
                       auto prepare = [&] {
                         auto prepared = fixed_order;
                         if (!v_fixed) prepared = F::prepare(order);
                         return prepared;
                       };
-                      T result[F::outputs];
+                      G result[F::outputs];
                       evaluate_in<F, 0>(F::region(order, argument), prepare, argument, result);
 #pragma unroll
-                      for (int o = 0; o < F::outputs; o++) results[o].shift(result[o]);
+                      for (int o = 0; o < F::outputs; o++)
+#pragma unroll
+                        for (int i = 0; i < Number<G>::lanes; i++) results[o].shift(element(result[o], i));
                     }
 #pragma unroll
                     for (int o = 0; o < F::outputs; o++) {

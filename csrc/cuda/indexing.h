@@ -27,11 +27,9 @@ struct Divisor {
     multiplier = uint32_t((((uint64_t(1) << shift) - uint64_t(divisor)) << 32) / uint64_t(divisor) + 1);
   }
   VMF_HD bool wide() const { return value >> 31 != 0; }
-  VMF_HD int64_t divide(int64_t a) const {
-    if (a >> 31 != 0 || wide()) return a / value;
-    const uint32_t low = uint32_t(a), high = uint32_t(uint64_t(low) * multiplier >> 32);
-    return (high + low) >> shift;
-  }
+  VMF_HD int64_t divide(int64_t a) const { return a >> 31 != 0 || wide() ? a / value : narrow(uint32_t(a)); }
+  // For a and the divisor below 2^31.
+  VMF_HD uint32_t narrow(uint32_t a) const { return (uint32_t(uint64_t(a) * multiplier >> 32) + a) >> shift; }
 };
 
 // Where element i of a broadcast pair lies. Adjacent dimensions are merged where both inputs allow it: one is left of
@@ -112,6 +110,7 @@ struct Shells {
   static constexpr int most = 64;
   int64_t rows = 0, m[most], offset[most];
   int count = 0, number[most], lanes[most], lane_bits[most], first_block[most + 1] = {0};  // lanes: 1 << lane_bits
+  Divisor per_chunk;
 
   int64_t blocks() const { return (rows + block_threads - 1) / block_threads * first_block[count]; }
 
@@ -120,7 +119,7 @@ struct Shells {
     first_block[count + 1] = first_block[count] + threads_per_row;
     lane_bits[count] = 0;
     while (1 << lane_bits[count] < threads_per_row) lane_bits[count]++;
-    count++;
+    per_chunk = Divisor(first_block[++count]);
   }
 
   struct Place {
@@ -128,8 +127,7 @@ struct Shells {
     int64_t row;      // may lie behind the last
   };
   VMF_HD Place place(uint32_t block, uint32_t thread) const {
-    const uint32_t per_chunk = uint32_t(first_block[count]), chunk = block / per_chunk,
-                   within = block - chunk * per_chunk;
+    const uint32_t chunk = per_chunk.narrow(block), within = block - chunk * uint32_t(per_chunk.value);
     int shell = 0;
     while (within >= uint32_t(first_block[shell + 1])) shell++;
     const uint32_t bits = uint32_t(lane_bits[shell]);
@@ -153,14 +151,14 @@ std::vector<Shells> plan(std::span<const int64_t> dims, int64_t rows, Lanes thre
 }
 
 // The threads of a row of m numbers, `each` to a thread where a warp allows: a power of two.
-inline int row_lanes(int64_t m, int each) {
+VMF_HD int row_lanes(int64_t m, int each) {
   int lanes = 1;
   while (lanes < warp_threads && int64_t(lanes) * each < m) lanes *= 2;
   return lanes;
 }
 
 // a / b for 0 <= a < 1024 and 0 < b < 1024.
-VMF_HD int small_quotient(int a, int b) { return int((float(a) + 0.5f) * (1.0f / float(b))); }
+VMF_HD int small_quotient(int a, int b) { return int(quotient(float(a) + 0.5f, float(b))); }
 
 // The component of a long shell that a thread of its warp makes as normal number i of its `step`-th Philox index; the
 // index. See tangent_bits in math/sampling.h: 16 indices stand for 16*per_index components.

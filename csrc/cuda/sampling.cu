@@ -101,10 +101,11 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
   const Key key = key_of(keys, at.slice);
   const uint32_t row = uint32_t(at.row), row_high = uint32_t(at.row >> 32);
   const T kappa = call.kappa_of(at, shell);
-  const T* mu = call.loc + call.loc_at(at) + offset;
+  auto mean = [&] { return call.loc + call.loc_at(at) + offset; };
   T* z = call.z + place.row * call.size + offset;
   Cosine<T> cosine;
   if (m == 3) {
+    const T* mu = mean();
     const Uniforms<T> u(philox(key, counter(row, row_high, uint32_t(shell), Purpose::proposal, 0u)));
     cosine = inverse_cosine(kappa, u.unit(0));
     const auto p = sphere_draw<T>({mu[0], mu[1], mu[2]}, cosine, u.half_turn(1), u.flip(1));
@@ -112,6 +113,7 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
   } else if (m == 2) {
     const auto proposal = accepted<true>(T(1), kappa, key, row, row_high, uint32_t(shell));
     cosine = proposal.cosine;
+    const T* mu = mean();
     const auto p = circle_draw<T>({mu[0], mu[1]}, cosine, proposal.side);
     z[0] = p.x, z[1] = p.y;
   } else {
@@ -122,8 +124,11 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
   out[call.shells * call.rows] = cosine.c;
 }
 
-// The Philox indices that a thread of a short shell takes at most; few threads to a row leave few of them idle.
+// The Philox indices that a thread of a row takes at most where it holds its components in registers: of a short shell,
+// where few threads to a row leave few of them idle, and of a long one of up to longest_held.
 inline constexpr int thread_indices = 4;
+template <class T>
+inline constexpr int longest_held = warp_threads * thread_indices * Uniforms<T>::count;
 
 inline int tangent_lanes(int64_t m, int per_index) {
   return m <= 3 ? 0 : long_shell(m) ? warp_threads : row_lanes(m, thread_indices * per_index);
@@ -135,64 +140,92 @@ inline constexpr int short_room = warp_threads * thread_indices * Uniforms<T>::c
 template <class T>
 inline constexpr int longest_room = 48 * 1024 / block_warps / int(sizeof(T));
 
-// A row of a short shell: its Philox indices go round the threads.
+// The warp's rows of a short shell from its room, in the order of memory: a walk of a warp's steps over the rows.
 template <class T>
-__device__ void draw_short(const Shells& shells, const Call<T>& call, const int64_t* keys, Shells::Place place,
-                           T* room) {
+__device__ void write_rows(const T* room, int rows, int m, T* z, int64_t row_size) {
+  const int lane = threadIdx.x % warp_threads;
+  const int64_t gap = row_size - m;
+  if (gap == 0) {
+    for (int e = lane; e < rows * m; e += warp_threads) z[e] = room[e];
+    return;
+  }
+  const int row = small_quotient(lane, m), down = small_quotient(warp_threads, m);
+  const int64_t step = warp_threads + down * gap;
+  int column = lane - row * m;
+  z += lane + row * gap;
+  for (int e = lane; e < rows * m; e += warp_threads) {
+    *z = room[e];
+    z += step, column += warp_threads - down * m;
+    if (column >= m) z += gap, column -= m;
+  }
+}
+
+// A row whose components the threads hold in registers: its Philox indices go round the threads, `indices` to each.
+template <bool is_long, int indices, class T>
+__device__ void draw_held(const Shells& shells, const Call<T>& call, const int64_t* keys, Shells::Place place,
+                          T* room) {
   constexpr int count = Uniforms<T>::count;
-  const int m = int(shells.m[place.shell]), lanes = shells.lanes[place.shell], shell = shells.number[place.shell];
+  const int m = int(shells.m[place.shell]), shell = shells.number[place.shell];
+  const int lanes = is_long ? warp_threads : shells.lanes[place.shell];
   const int64_t offset = shells.offset[place.shell];
-  const int warp_lane = threadIdx.x % warp_threads, row_in_warp = warp_lane >> shells.lane_bits[place.shell];
-  const int64_t first = place.row - row_in_warp;
   // Threads behind the last row take part in the sums all the same.
   const auto at = call.split(place.row < shells.rows ? place.row : shells.rows - 1);
   const T* mu = call.loc + call.loc_at(at) + offset;
   const Key key = key_of(keys, at.slice);
-  T t[thread_indices][count], along = T(0), again = T(0), square = T(0);
+  const auto [d, c] = call.cosine_of(at, shell);
+  // visit(component, k, i) for number i of the thread's k-th index; components from m on are there as zeros.
+  auto each = [&](auto visit) {
 #pragma unroll
-  for (int k = 0; k < thread_indices; k++) {
-    const int index = k * lanes + place.lane;
-    if (index * count >= m) continue;
-    const auto bits = tangent_bits<T>(key, uint32_t(at.row), uint32_t(at.row >> 32), uint32_t(shell), uint32_t(index));
+    for (int k = 0; k < indices; k++)
+#pragma unroll
+      for (int i = 0; i < count; i++)
+        visit(is_long ? int(LongShell<count>::component(k, place.lane, i)) : (k * lanes + place.lane) * count + i, k,
+              i);
+  };
+  T mean[indices][count], t[indices][count], along = T(0), again = T(0), square = T(0);
+  each([&](int j, int k, int i) { mean[k][i] = j < m ? mu[j] : T(0); });
+  Words<uint32_t> words[indices];
+#pragma unroll
+  for (int k = 0; k < indices; k++)
+    words[k] =
+        tangent_counter(uint32_t(at.row), uint32_t(at.row >> 32), uint32_t(shell), uint32_t(k * lanes + place.lane));
+  philox(key, words);
+#pragma unroll
+  for (int k = 0; k < indices; k++) {
 #pragma unroll
     for (int i = 0; i < count; i += 2) {
-      const auto [a, b] = box_muller(bits, i);
+      const auto [a, b] = box_muller(Uniforms<T>(words[k]), i);
       t[k][i] = a, t[k][i + 1] = b;
     }
   }
-  // visit(component, its number) for the components of this thread.
-  auto each = [&](auto visit) {
-#pragma unroll
-    for (int k = 0; k < thread_indices; k++)
-#pragma unroll
-      for (int i = 0; i < count; i++) {
-        const int j = (k * lanes + place.lane) * count + i;
-        if (j < m) visit(j, t[k][i]);
-      }
-  };
-  each([&](int j, T normal) { along = fma(normal, mu[j], along); });
+  each([&](int j, int k, int i) {
+    t[k][i] = j < m ? t[k][i] : T(0);
+    along = fma(t[k][i], mean[k][i], along);
+  });
   along = row_sum(along, lanes);
-  each([&](int j, T& rest) {
-    rest -= along * mu[j];
-    again = fma(rest, mu[j], again);
+  each([&](int, int k, int i) {
+    t[k][i] -= along * mean[k][i];
+    again = fma(t[k][i], mean[k][i], again);
   });
   again = row_sum(again, lanes);
-  each([&](int j, T& rest) {
-    rest -= again * mu[j];
-    square = fma(rest, rest, square);
+  each([&](int, int k, int i) {
+    t[k][i] -= again * mean[k][i];
+    square = fma(t[k][i], t[k][i], square);
   });
   square = row_sum(square, lanes);
-  const auto [d, c] = call.cosine_of(at, shell);
-  const T w = T(1) - d, s = sqrt(d * c / square);
-  each([&](int j, T rest) { room[row_in_warp * m + j] = fma(s, rest, w * mu[j]); });
+  const T w = T(1) - d, s = root(quotient(d * c, square));
+  const int row_in_warp = is_long ? 0 : threadIdx.x % warp_threads >> shells.lane_bits[place.shell];
+  const int64_t first = place.row - row_in_warp, left = shells.rows - first;
+  T* z = call.z + first * call.size + offset;
+  T* out = is_long ? z : room + row_in_warp * m;
+  if (is_long && left <= 0) return;
+  each([&](int j, int k, int i) {
+    if (j < m) out[j] = fma(s, t[k][i], w * mean[k][i]);
+  });
+  if (is_long) return;
   __syncwarp();
-  // The warp's rows, written in the order of memory.
-  const int64_t left = shells.rows - first;
-  const int rows = left < warp_threads / lanes ? int(left) : warp_threads / lanes;
-  for (int e = warp_lane; e < rows * m; e += warp_threads) {
-    const int row = small_quotient(e, m);
-    call.z[(first + row) * call.size + offset + (e - row * m)] = room[e];
-  }
+  const int rows = warp_threads >> shells.lane_bits[place.shell];
+  write_rows(room, left < rows ? int(left) : rows, m, z, call.size);
 }
 
 // A sum in two levels, so that long rows in float32 still add to within a few eps.
@@ -263,7 +296,7 @@ __device__ void draw_long(const Shells& shells, const Call<T>& call, const int64
       square_sum.add(rest, rest);
     });
   const auto [d, c] = call.cosine_of(at, shell);
-  const T w = T(1) - d, s = sqrt(d * c / square_sum.value());
+  const T w = T(1) - d, s = root(quotient(d * c, square_sum.value()));
 #pragma unroll 1
   for (int64_t step = 0; step < steps; step++) each(step, [&](int64_t j, int) { z[j] = fma(s, t[j], w * mu[j]); });
 }
@@ -275,10 +308,22 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
   extern __shared__ double shared[];
   T* own = reinterpret_cast<T*>(shared) + threadIdx.x / warp_threads * room;
   const auto place = shells.place(blockIdx.x, threadIdx.x);
-  if (long_shell(shells.m[place.shell]))
-    draw_long(shells, call, keys, place, own);
-  else
-    draw_short(shells, call, keys, place, own);
+  const int64_t m = shells.m[place.shell];
+  if (m > longest_held<T>) return draw_long(shells, call, keys, place, own);
+  const int together = Uniforms<T>::count * shells.lanes[place.shell], indices = (int(m) + together - 1) / together;
+  auto draw = [&](auto is_long) {
+    switch (indices) {
+      case 1:
+        return draw_held<is_long(), 1>(shells, call, keys, place, own);
+      case 2:
+        return draw_held<is_long(), 2>(shells, call, keys, place, own);
+      case 3:
+        return draw_held<is_long(), 3>(shells, call, keys, place, own);
+      default:
+        return draw_held<is_long(), thread_indices>(shells, call, keys, place, own);
+    }
+  };
+  long_shell(m) ? draw(std::true_type()) : draw(std::false_type());
 }
 
 // ---- Its derivatives ----
@@ -314,15 +359,17 @@ void launch_psi(const Draw<T>& draw, bool implicit, T* psi, Stream stream) {
   }
 }
 
-// Reverse mode, as in cpu/sampling.cpp: kappa_grad holds psi before.
-template <class T>
-__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
-    backward(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const T* __restrict__ z_grad,
-             T* __restrict__ loc_grad, T* __restrict__ kappa_grad) {
-  const auto place = shells.place(blockIdx.x, threadIdx.x);
-  const int64_t row = place.row < shells.rows ? place.row : shells.rows - 1, m = shells.m[place.shell];
+// The numbers of a row that a thread of `lanes` holds in registers in reverse mode; longer rows are read twice.
+inline constexpr int thread_numbers = 8;
+
+// A row of the reverse mode by `lanes` threads, `numbers` to each: 0 for a row of any length.
+template <int numbers, int fixed_lanes, class T>
+__device__ void backward_row(const Shells& shells, const Call<T>& call, Shells::Place place,
+                             const T* __restrict__ z_grad, T* __restrict__ loc_grad, T* __restrict__ kappa_grad) {
+  constexpr int lanes = fixed_lanes, held = numbers > 0 ? numbers : 1;
+  const int64_t row = place.row < shells.rows ? place.row : shells.rows - 1;
   const bool inside = place.row < shells.rows;
-  const int lanes = shells.lanes[place.shell], shell = shells.number[place.shell];
+  const int m = int(shells.m[place.shell]), shell = shells.number[place.shell];
   const auto at = call.split(row);
   const int64_t start = row * call.size + shells.offset[place.shell];
   const T* mu = call.loc + call.loc_at(at) + shells.offset[place.shell];
@@ -330,11 +377,23 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
   const auto [d, c] = call.cosine_of(at, shell);
   const T w = T(1) - d;
   T along = T(0), across = T(0), stray = T(0);  // g.mu, g.(s t) and mu.(s t)
-  for (int64_t j = place.lane; j < m; j += lanes) {
-    along = fma(g[j], mu[j], along);
-    const T tangent = (z[j] - mu[j]) + d * mu[j];
-    across = fma(g[j], tangent, across);
-    stray = fma(mu[j], tangent, stray);
+  auto add = [&](T gj, T zj, T muj) {
+    along = fma(gj, muj, along);
+    const T tangent = (zj - muj) + d * muj;
+    across = fma(gj, tangent, across);
+    stray = fma(muj, tangent, stray);
+  };
+  T own_g[held], own_z[held], own_mu[held];
+  if constexpr (numbers > 0) {
+#pragma unroll
+    for (int k = 0; k < numbers; k++) {
+      const int j = place.lane + k * lanes;
+      own_g[k] = j < m ? g[j] : T(0), own_z[k] = j < m ? z[j] : T(0), own_mu[k] = j < m ? mu[j] : T(0);
+    }
+#pragma unroll
+    for (int k = 0; k < numbers; k++) add(own_g[k], own_z[k], own_mu[k]);
+  } else {
+    for (int j = place.lane; j < m; j += lanes) add(g[j], z[j], mu[j]);
   }
   along = row_sum(along, lanes), across = row_sum(across, lanes) - row_sum(stray, lanes) * along;
   if (!inside) return;
@@ -342,8 +401,50 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     T* out = kappa_grad + row * call.shells + shell;
     *out *= d * c * along - w * across;
   }
-  if (loc_grad)
-    for (int64_t j = place.lane; j < m; j += lanes) loc_grad[start + j] = w * g[j] - along * z[j];
+  if (!loc_grad) return;
+  T* out = loc_grad + start;
+  if constexpr (numbers > 0) {
+#pragma unroll
+    for (int k = 0; k < numbers; k++) {
+      const int j = place.lane + k * lanes;
+      if (j < m) out[j] = w * own_g[k] - along * own_z[k];
+    }
+  } else {
+    for (int j = place.lane; j < m; j += lanes) out[j] = w * g[j] - along * z[j];
+  }
+}
+
+// Eight numbers to a thread.
+int backward_lanes(int64_t m) { return row_lanes(m, thread_numbers); }
+
+// Reverse mode, as in cpu/sampling.cpp: kappa_grad holds psi before.
+template <class T>
+__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
+    backward(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const T* __restrict__ z_grad,
+             T* __restrict__ loc_grad, T* __restrict__ kappa_grad) {
+  const auto place = shells.place(blockIdx.x, threadIdx.x);
+  auto run = [&](auto numbers, auto lanes) {
+    backward_row<numbers(), lanes()>(shells, call, place, z_grad, loc_grad, kappa_grad);
+  };
+  using std::integral_constant;
+  const integral_constant<int, thread_numbers> held;
+  switch (shells.lanes[place.shell]) {
+    case 1:
+      return run(held, integral_constant<int, 1>());
+    case 2:
+      return run(held, integral_constant<int, 2>());
+    case 4:
+      return run(held, integral_constant<int, 4>());
+    case 8:
+      return run(held, integral_constant<int, 8>());
+    case 16:
+      return run(held, integral_constant<int, 16>());
+    default:
+      if (shells.m[place.shell] <= warp_threads * thread_numbers)
+        run(held, integral_constant<int, warp_threads>());
+      else
+        run(integral_constant<int, 0>(), integral_constant<int, warp_threads>());
+  }
 }
 
 // Forward mode, likewise.
@@ -391,7 +492,7 @@ void sample(const Draw<T>& draw, const int64_t* key, Stream stream) {
   for (const Shells& shells : plan(draw.dims, rows, [](int64_t m) { return tangent_lanes(m, Uniforms<T>::count); })) {
     int64_t room = short_room<T>;
     for (int i = 0; i < shells.count; i++)
-      if (shells.m[i] > room && shells.m[i] <= longest_room<T>) room = shells.m[i];
+      if (shells.m[i] > longest_held<T> && shells.m[i] <= longest_room<T> && shells.m[i] > room) room = shells.m[i];
     const size_t bytes = block_warps * size_t(room) * sizeof(T);
     draw_tangents<<<unsigned(shells.blocks()), block_threads, bytes, stream>>>(shells, Call<T>(draw), key, int(room));
     check(cudaGetLastError());
@@ -401,7 +502,7 @@ void sample(const Draw<T>& draw, const int64_t* key, Stream stream) {
 template <class T>
 void sample_backward(const Draw<T>& draw, bool implicit, const T* z_grad, T* loc_grad, T* kappa_grad, Stream stream) {
   if (kappa_grad) launch_psi(draw, implicit, kappa_grad, stream);
-  for (const Shells& shells : plan(draw.dims, draw.slices * draw.rows, gradient_lanes)) {
+  for (const Shells& shells : plan(draw.dims, draw.slices * draw.rows, backward_lanes)) {
     backward<<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), z_grad, loc_grad,
                                                                       kappa_grad);
     check(cudaGetLastError());

@@ -7,6 +7,10 @@
 //   sin(x), cos(x)  |x| <= pi/2 only                                                                 1 ulp
 //   log_gamma1p(v)  log Gamma(1+v), 0 <= v <= 26 only; absolute error 1 eps (1 + its value)
 //
+// The same without the edges: log_normal(x) for normal x > 0, log1p_normal(u) for normal 1 + u > 0, exp_normal(x) and
+// expm1_normal(x) for |x| <= 80. coarse_log(x), of normal x > 0: 3 eps max(1, |log x|), for sums that a larger term
+// rules.
+//
 // log: x = 2^k m with m in [sqrt(1/2), sqrt(2)), s = (m-1)/(m+1), log m = 2 atanh s. exp: Cody and Waite (1980).
 #pragma once
 
@@ -58,19 +62,21 @@ VMF_HD ExpReduction<T> reduce_exp(T x) {
   return {bits(shifted) - bits(T(rounder<T>)), r};
 }
 
+// 2^n, a normal number.
+template <class T>
+VMF_HD T power_of_two(Integer<T> n) {
+  return from_bits((n + Integer<T>(Ieee<T>::bias)) << Ieee<T>::mantissa_bits);
+}
+
 // a * 2^n in two steps, so that results pass through the denormals and to infinity as they should.
 template <class T>
 VMF_HD T scale(T a, Integer<T> n) {
-  using F = Ieee<T>;
   Integer<T> half = n >> 1;
-  T first = from_bits((half + Integer<T>(F::bias)) << F::mantissa_bits);
-  T second = from_bits((n - half + Integer<T>(F::bias)) << F::mantissa_bits);
-  return a * first * second;
+  return a * power_of_two<T>(half) * power_of_two<T>(n - half);
 }
 
 }  // namespace detail
 
-// For x known to be a positive normal number.
 template <class T>
 VMF_HD T log_normal(T x) {
   using F = Ieee<T>;
@@ -79,12 +85,26 @@ VMF_HD T log_normal(T x) {
   T k = from_bits((i >> F::mantissa_bits) | I(F::unit_spacing_bits)) - T(F::unit_spacing + Scalar<T>(F::bias));
   T m = from_bits((i & I(F::mantissa_mask)) + I(F::sqrt_half));
   T f = m - T(1);
-  T s = f / (m + T(1));
+  T s = quotient(f, m + T(1));
   T z = s * s;
   T tail = z * detail::fitted<coefficients::log_tail, coefficients::log_tail_float, 6, 3>(z);
   // 2s = f - s f, so f - s (f - tail) keeps f exact.
   T low = fma(k, T(by_precision<T>(0x1.a39ef35793c76p-33, 0x1.7f7d1cf79abcap-20)), -(s * (f - tail)));
   return fma(k, T(by_precision<T>(0x1.62e42fee00000p-1, 0x1.62e400p-1)), f + low);
+}
+
+template <class T>
+VMF_HD T coarse_log(T x) {
+  return log_normal(x);
+}
+VMF_HD float coarse_log(float x) {
+#ifdef __CUDA_ARCH__
+  float binary;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(binary) : "f"(x));
+  return 0.6931471805599453f * binary;
+#else
+  return log_normal(x);
+#endif
 }
 
 template <class T>
@@ -98,11 +118,36 @@ VMF_HD T log(T x) {
   return select(x >= T(0), y, not_a_number<T>());
 }
 
+// What the rounding of w = 1 + u takes from log1p(u).
+template <class T>
+VMF_HD T log1p_lost(T u, T w) {
+  return select(abs(u) < T(1 / std::numeric_limits<Scalar<T>>::epsilon()), quotient(u - (w - T(1)), w), T(0));
+}
+
+template <class T>
+VMF_HD T log1p_normal(T u) {
+  T w = T(1) + u;
+  return log_normal(w) + log1p_lost(u, w);
+}
+
 template <class T>
 VMF_HD T log1p(T u) {
   T w = T(1) + u;
-  T lost = select(abs(u) < T(1 / std::numeric_limits<Scalar<T>>::epsilon()), (u - (w - T(1))) / w, T(0));
-  return log(w) + select(w > T(0), lost, T(0));
+  return log(w) + select(w > T(0), log1p_lost(u, w), T(0));
+}
+
+template <class T>
+VMF_HD T exp_normal(T x) {
+  auto [n, r] = detail::reduce_exp(x);
+  T y = T(1) + fma(r * r, detail::fitted<coefficients::exp_tail, coefficients::exp_tail_float, 10, 5>(r), r);
+  return y * detail::power_of_two<T>(n);
+}
+template <class T>
+VMF_HD T expm1_normal(T x) {
+  auto [n, r] = detail::reduce_exp(x);
+  T y = fma(r * r, detail::fitted<coefficients::exp_tail, coefficients::exp_tail_float, 10, 5>(r), r);
+  T power = detail::power_of_two<T>(n);
+  return fma(power, y, power - T(1));
 }
 
 template <class T>

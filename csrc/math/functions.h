@@ -3,7 +3,8 @@
 // A function F has F::outputs; F::regions, the number of its methods, and F::region(v, x), which of them an element
 // takes, as a number in each lane; F::prepare(v), what is known of an order once; and F::evaluate<region>(order, x,
 // out), which fills out[F::outputs]. F::covering[r] is a method that is right wherever r is: where elements of
-// different regions run in turn, as in a CUDA warp, one long method costs less than a long and a short.
+// different regions run in turn, as in a CUDA warp, one long method costs less than a long and a short. F::together is
+// the number of elements whose registers a CUDA thread has room for at once.
 #pragma once
 
 #include "log_iv.h"
@@ -15,7 +16,7 @@ namespace vmf_ops {
 
 template <Scaling scaling, bool with_slope>
 struct LogIvFunction : LogIv {
-  static constexpr int outputs = with_slope ? 2 : 1, covering[] = {1, 1, 2, 2};
+  static constexpr int outputs = with_slope ? 2 : 1, covering[] = {1, 1, 2, 2}, together = 2;
   template <class T>
   VMF_HD static PreparedOrder<T> prepare(T v) {
     return prepare_order(v);
@@ -39,7 +40,7 @@ struct IveFunction : LogIvFunction<Scaling::exponential, with_slope> {
 };
 
 struct OrderSlopeFunction : LogIvOrderSlope {
-  static constexpr int outputs = 1, covering[] = {0, 1, 2, 2};
+  static constexpr int outputs = 1, covering[] = {0, 1, 2, 2}, together = 1;
   template <class T>
   VMF_HD static T prepare(T v) {
     return v;
@@ -55,7 +56,7 @@ enum class RatioPart { value, complement, slope, complement_slope };
 // The parts of the ratio that a function gives, in order.
 template <RatioPart... parts>
 struct RatioFunction : BesselRatio {
-  static constexpr int outputs = sizeof...(parts), covering[] = {1, 1, 2, 2};
+  static constexpr int outputs = sizeof...(parts), covering[] = {1, 1, 2, 2}, together = 1;
   static constexpr bool value_only = ((parts == RatioPart::value) && ...);
   template <class T>
   VMF_HD static T prepare(T v) {
@@ -85,7 +86,7 @@ enum class DivergencePart { kl, kl_slope, log_f, mean_length, log_peak, compleme
 // The parts of UniformDivergence that a function gives, in order; the compiler drops the work for the others.
 template <DivergencePart... parts>
 struct DivergenceFunction : VmfUniform {
-  static constexpr int outputs = sizeof...(parts), covering[] = {1, 1, 2, 2, 4, 4};
+  static constexpr int outputs = sizeof...(parts), covering[] = {1, 1, 2, 2, 4, 4}, together = 1;
   template <int region, class T>
   VMF_HD static void evaluate(PreparedDimension<T> dimension, T kappa, T* out) {
     auto result = VmfUniform::in_region<region>(dimension, kappa);
@@ -101,7 +102,7 @@ struct DivergenceFunction : VmfUniform {
 };
 
 struct ConcentrationFunction {
-  static constexpr int outputs = 1, regions = 1, covering[] = {0};
+  static constexpr int outputs = 1, regions = 1, covering[] = {0}, together = 1;
   template <class T>
   VMF_HD static T region(T, T) {
     return T(0);

@@ -24,6 +24,13 @@ struct ValueAndSlope {
 
 namespace detail {
 
+// Where v^2, x^2 and v/x stay within the range of T, and no edge of the domain is.
+template <class T>
+VMF_HD Mask<T> moderate(T v, T x) {
+  constexpr double huge = is_double<T> ? 0x1p500 : 0x1p60;
+  return (v >= T(0)) & (x > T(1 / huge)) & (v < T(huge)) & (x < T(huge));
+}
+
 // sqrt(v^2 + x^2) where neither square may overflow.
 template <class T>
 VMF_HD T hypotenuse(T v, T x) {
@@ -31,18 +38,25 @@ VMF_HD T hypotenuse(T v, T x) {
   auto large = max(v, x) > T(huge);
   T scale = select(large, T(1 / huge / huge), T(1));
   T a = v * scale, b = x * scale;
-  T s = sqrt(fma(a, a, b * b)) * select(large, T(huge * huge), T(1));
+  T s = root(fma(a, a, b * b)) * select(large, T(huge * huge), T(1));
   return min(s, T(std::numeric_limits<Scalar<T>>::max()));
 }
 
-// log((v + s)/x) = asinh(v/x). Its argument less 1 has no cancellation; a tiny x is scaled, so that v/x is finite.
+// v/(s + x), the sum scaled to be finite and within the domain of quotient.
 template <class T>
-VMF_HD T asinh_ratio(T v, T x, T s) {
+VMF_HD T slant(T v, T x, T s) {
+  return quotient(T(0.125) * v, fma(T(0.125), s, T(0.125) * x));
+}
+
+// log((v + s)/x) = asinh(v/x) from slant. Its argument less 1 has no cancellation; where v/x may be infinite, a scale
+// takes the place of the 1.
+template <class T>
+VMF_HD T asinh_ratio(T v, T x, T slant) {
   constexpr int shift = is_double<T> ? 512 : 64;
-  constexpr double tiny = is_double<T> ? 0x1p-900 : 0x1p-96;
-  auto small = x < T(tiny);
-  T u = fma(v, v / (s + x), v) / (x * select(small, T(is_double<T> ? 0x1p512 : 0x1p64), T(1)));
-  return log1p(u) + select(small, T(shift * 0.6931471805599453), T(0));
+  auto steep = x < v * T(is_double<T> ? 0x1p-600 : 0x1p-90);
+  T eighth = T(0.125) * v;
+  T u = quotient(fma(eighth, slant, eighth), x * select(steep, T(is_double<T> ? 0x1p509 : 0x1p61), T(0.125)));
+  return log1p_normal(u) + select(steep, T(shift * 0.6931471805599453), T(0));
 }
 
 // sum_{k=first}^{last} s^-(k-first) row_k(p^2) for the triangular tables.
@@ -96,7 +110,7 @@ struct PreparedOrder {
 };
 template <class T>
 VMF_HD PreparedOrder<T> prepare_order(T v) {
-  T w = min(v, T(by_precision<T>(26, 12))) + T(1.5), inverse = T(1) / w;
+  T w = min(v, T(by_precision<T>(26, 12))) + T(1.5), inverse = quotient(T(1), w);
   T tail = detail::fitted<coefficients::log_gamma_tail, coefficients::log_gamma_tail_float, 16, 7>(inverse);
   T offset = w - fma(T(0.5), log_normal(w), tail);
   return {v, T(0.5) * inverse, select(v == T(0), T(0), offset)};
@@ -119,8 +133,11 @@ struct LogIv {
     if constexpr (region < 2)
       return series<int(by_precision<T>(region == 0 ? 20 : 41, region == 0 ? 11 : 19)), region == 0, scaling,
                     with_slope>(order, x);
-    else
-      return debye<int(by_precision<T>(region == 2 ? 16 : 10, region == 2 ? 6 : 4)), scaling, with_slope>(order.v, x);
+    else {
+      constexpr int terms = int(by_precision<T>(region == 2 ? 16 : 10, region == 2 ? 6 : 4));
+      if (all(detail::moderate(order.v, x))) return debye<terms, scaling, with_slope, true>(order.v, x);
+      return debye<terms, scaling, with_slope, false>(order.v, x);
+    }
   }
 
   // d/dx of e^-x I_v(x) from its value and the slope of its logarithm; one-sided at x = 0, where that is infinite.
@@ -139,7 +156,7 @@ struct LogIv {
     T log_sum, slope = T(0);
     if constexpr (with_slope) slope = v / x + T(0.5) * x * f.derivative / f.numerator;
     if constexpr (scaling == Scaling::none || short_series)
-      log_sum = log1p(t * f.first / f.denominator);
+      log_sum = log1p_normal(quotient(t * f.first, f.denominator));
     else  // log F - x would keep the rounding of a larger log F
       log_sum = log(exp(-x) * (f.numerator / f.denominator));
     if constexpr (scaling == Scaling::exponential) {
@@ -154,20 +171,24 @@ struct LogIv {
     return finish<scaling>(v, x, value, slope);
   }
 
-  template <int terms, Scaling scaling, bool with_slope, class T>
+  // Where all is moderate, nothing is scaled.
+  template <int terms, Scaling scaling, bool with_slope, bool moderate, class T>
   VMF_HD static ValueAndSlope<T> debye(T v, T x) {
-    T s = detail::hypotenuse(v, x);
-    T inverse_s = T(1) / s, p = v * inverse_s, p2 = p * p;
-    T excess = v * (v / (s + x));  // s - x
+    T s = moderate ? root(fma(v, v, x * x)) : detail::hypotenuse(v, x);
+    T inverse_s = quotient(T(1), s), p = v * inverse_s, p2 = p * p;
+    T slant = moderate ? quotient(v, s + x) : detail::slant(v, x, s), excess = v * slant;  // s - x
     T head = scaling == Scaling::exponential ? excess : s;
-    T tail = fma(T(-0.5), log(s), T(-0.9189385332046727)) +
+    T log_s = scaling == Scaling::none ? coarse_log(s) : log_normal(s);  // beside s, or alone
+    T tail = fma(T(-0.5), log_s, T(-0.9189385332046727)) +
              inverse_s * detail::debye_sum<coefficients::debye, 1, terms>(p2, inverse_s);
-    T value = fma(-v, detail::asinh_ratio(v, x, s), head) + tail;
+    T asinh = moderate ? log1p_normal(quotient(fma(v, slant, v), x)) : detail::asinh_ratio(v, x, slant);
+    T value = fma(-v, asinh, head) + tail;
     T slope = T(0);
     if constexpr (with_slope) {
       T correction = fma(inverse_s, detail::debye_sum<coefficients::debye_slope, 1, terms>(p2, inverse_s), T(-0.5));
-      slope = head / x + x * inverse_s * inverse_s * correction;
+      slope = (moderate ? quotient(head, x) : head / x) + x * inverse_s * inverse_s * correction;
     }
+    if (moderate) return {value, slope};
     return finish<scaling>(v, x, value, slope);
   }
 

@@ -97,7 +97,7 @@ struct LogIvOrderSlope {
   VMF_HD static T debye(T v, T x) {
     T s = detail::hypotenuse(v, x), inverse_s = T(1) / s, p = v * inverse_s;
     T sum = inverse_s * detail::debye_sum<detail::debye_order_slope, 1, terms>(p * p, inverse_s);
-    return fma(p * inverse_s, sum - T(0.5), -detail::asinh_ratio(v, x, s));
+    return fma(p * inverse_s, sum - T(0.5), -detail::asinh_ratio(v, x, detail::slant(v, x, s)));
   }
 };
 

@@ -24,15 +24,25 @@ struct Words {
   W w0, w1, w2, w3;
 };
 
-template <class W>
-VMF_HD Words<W> philox(Key key, Words<W> c) {
+// Of `count` counters at once, which share the rounds' keys.
+template <int count, class W>
+VMF_HD void philox(Key key, Words<W> (&counters)[count]) {
   VMF_UNROLL
   for (int round = 0; round < 10; round++) {
-    auto a = multiply_wide(c.w0, 0xD2511F53u), b = multiply_wide(c.w2, 0xCD9E8D57u);
-    c = {b.high ^ c.w1 ^ W(key.low), b.low, a.high ^ c.w3 ^ W(key.high), a.low};
+    VMF_UNROLL
+    for (int i = 0; i < count; i++) {
+      Words<W>& c = counters[i];
+      auto a = multiply_wide(c.w0, 0xD2511F53u), b = multiply_wide(c.w2, 0xCD9E8D57u);
+      c = {b.high ^ c.w1 ^ W(key.low), b.low, a.high ^ c.w3 ^ W(key.high), a.low};
+    }
     key = {key.low + 0x9E3779B9u, key.high + 0xBB67AE85u};
   }
-  return c;
+}
+template <class W>
+VMF_HD Words<W> philox(Key key, Words<W> counter) {
+  Words<W> words[] = {counter};
+  philox(key, words);
+  return words[0];
 }
 
 // What a draw is for: a part of its counter, so that no two uses share bits.
@@ -81,7 +91,7 @@ struct Pair {
 
 template <class T>
 VMF_HD Pair<T> box_muller(const Uniforms<T>& u, int i) {
-  T radius = u.flip(i + 1) * sqrt(T(-2) * log_normal(u.unit(i)));
+  T radius = u.flip(i + 1) * root(T(-2) * log_normal(u.unit(i)));
   T angle = u.half_turn(i + 1);
   return {radius * cos(angle), radius * sin(angle)};
 }

@@ -26,7 +26,7 @@ VMF_HD constexpr bool psi_needs_double(int64_t m) { return m > 1024; }
 
 template <class T>
 VMF_HD T pathwise_psi(T n, T kappa) {
-  return T(1) / sqrt(fma(T(4) * kappa, kappa, n * n));
+  return quotient(T(1), root(fma(T(4) * kappa, kappa, n * n)));
 }
 
 namespace detail {
@@ -84,8 +84,8 @@ VMF_HD T quadrature_psi(T n, T kappa, Cosine<T> cosine) {
   T near = min(d, c), far = max(d, c);
   T k = select(front, kappa, -kappa), pole = select(front, mean_complement, T(1) + mean);
   T sign = select(front, T(1), T(-1)) * select(above, T(-1), T(1));
-  T sine = sqrt(near * far), cosine_th = T(1) - near, cotangent = cosine_th / sine;
-  T th = T(2) * arcsine(sqrt(T(0.5) * near), sqrt(T(0.5) * far));
+  T sine = root(near * far), cosine_th = T(1) - near, cotangent = quotient(cosine_th, sine);
+  T half_sine = root(T(0.5) * near), half_cosine = root(T(0.5) * far), th = T(2) * arcsine(half_sine, half_cosine);
   T room = select(sign < T(0), th, T(3.141592653589793) - th);
   // log of the integrand's fall from th to f, and 1 - |cos f| measured from the pole.
   struct Point {
@@ -97,33 +97,33 @@ VMF_HD T quadrature_psi(T n, T kappa, Cosine<T> cosine) {
     T log_density = k * change;
     if constexpr (!circle) {
       T relative = T(2) * sh * fma(sign * cotangent, ch, -sh);
-      log_density = fma(power, log1p(max(relative, T(lowest - 1))), log_density);
+      log_density = fma(power, log1p_normal(max(relative, T(lowest - 1))), log_density);
     }
-    T half = fma(sqrt(T(0.5) * near), ch, sign * sqrt(T(0.5) * far) * sh);
+    T half = fma(half_sine, ch, sign * half_cosine * sh);
     return Point{log_density, T(2) * half * half};
   };
   // The width: from slope and curvature at th, then corrected where the fall there is short of the cut.
   T slope = max(-sign * fma(power, cotangent, -(k * sine)), T(0));
-  T curvature = power / (sine * sine) + max(k * cosine_th, T(0));
-  T width = min(T(2) * cut / (slope + sqrt(fma(slope, slope, T(2) * curvature * cut)) + T(1e-30)), room);
+  T curvature = quotient(power, sine * sine) + max(k * cosine_th, T(0));
+  T width = min(quotient(T(2) * cut, slope + root(fma(slope, slope, T(2) * curvature * cut)) + T(1e-30)), room);
   VMF_UNROLL
   for (int i = 0; i < corrections; i++) {
-    T fall = max(-at(width).log_density, T(0.0625) * cut), ratio = cut / fall;
-    T widen = min(select(slope * width > T(0.5) * fall, ratio, sqrt(ratio)), T(4));
+    T fall = max(-at(width).log_density, T(0.0625) * cut), ratio = quotient(cut, fall);
+    T widen = min(select(slope * width > T(0.5) * fall, ratio, root(ratio)), T(4));
     width = select(fall < cut, min(width * widen, room), width);
   }
   auto integrand = [&](T node) {
     auto p = at(width * node);
-    return abs(pole - p.from_pole) * exp(p.log_density);
+    return abs(pole - p.from_pole) * exp_normal(max(p.log_density, T(-80)));
   };
   T sum;
   if constexpr (is_double<T>)
     sum = gauss_sum<coefficients::gauss_nodes_20, coefficients::gauss_weights_20, T>(integrand);
   else
     sum = gauss_sum<coefficients::gauss_nodes_10, coefficients::gauss_weights_10, T>(integrand);
-  T psi = sum * width / sine;
+  T psi = quotient(sum * width, sine);
   auto at_pole = near * (kappa + n) < T(by_precision<T>(1e-13, 1e-7));
-  return select(at_pole, pole / n, psi);
+  return select(at_pole, quotient(pole, n), psi);
 }
 
 }  // namespace detail

@@ -33,8 +33,8 @@ struct Envelope {
 };
 template <class T>
 VMF_HD Envelope<T> envelope(T n, T kappa) {
-  T k2 = T(2) * kappa, s = sqrt(fma(k2, k2, n * n)), inverse = T(1) / (s + k2);
-  return {n * inverse, k2 * (T(1) + k2 / (s + n)) * inverse};
+  T k2 = T(2) * kappa, s = root(fma(k2, k2, n * n)), inverse = quotient(T(1), s + k2);
+  return {n * inverse, k2 * (T(1) + quotient(k2, s + n)) * inverse};
 }
 
 template <class T>
@@ -64,15 +64,15 @@ VMF_HD Proposal<T> propose(T n, Envelope<T> e, Key key, Word<T> row, uint32_t ro
   if constexpr (circle) {
     size = cosine, rest = sine * sine;
   } else {
-    T q = -expm1(T(2) / (n - T(1)) * log_normal(beta_radius));
-    size = sqrt(q) * cosine, rest = fma(q, sine * sine, T(1) - q);
+    T q = -expm1_normal(quotient(T(2), n - T(1)) * log_normal(beta_radius));
+    size = root(q) * cosine, rest = fma(q, sine * sine, T(1) - q);
   }
-  T large = T(0.5) * (T(1) + size), small = T(0.5) * rest / (T(1) + size);
+  T large = T(0.5) * (T(1) + size), small = quotient(T(0.5) * rest, T(1) + size);
   auto up = flip > T(0);
   T share = select(up, large, small), other = select(up, small, large);
-  T inverse = T(1) / fma(e.b, share, other);
+  T inverse = quotient(T(1), fma(e.b, share, other));
   T s = T(-0.5) * e.complement * flip * size * inverse;
-  return {{T(2) * e.b * share * inverse, T(2) * other * inverse}, side, log_normal(test) >= n * (s + log1p(-s))};
+  return {{T(2) * e.b * share * inverse, T(2) * other * inverse}, side, coarse_log(test) >= n * (s + log1p_normal(-s))};
 }
 
 // m = 3: the inverse of the distribution function of d at q, 0 < q < 1.
@@ -81,11 +81,12 @@ VMF_HD Cosine<T> inverse_cosine(T kappa, T q) {
   q = min(q, T(1 - std::numeric_limits<Scalar<T>>::epsilon() / 2));
   // Where kappa is below rounding, the uniform law.
   auto uniform = kappa < T(std::numeric_limits<Scalar<T>>::epsilon() / 4);
-  T d = select(uniform, T(2) * q, -log1p(q * expm1(T(-2) * kappa)) / kappa), c = T(2) - d;
+  T d = select(uniform, T(2) * q, quotient(-log1p_normal(q * expm1_normal(max(T(-2) * kappa, T(-80)))), kappa));
+  T c = T(2) - d;
   auto behind = d > T(1);
   if (any(behind)) {
     // There kappa is no more than the logarithm of q's finest step, and the other end is the one to measure from.
-    T other = log1p((T(1) - q) * expm1(T(2) * min(kappa, T(40)))) / kappa;
+    T other = quotient(log1p_normal((T(1) - q) * expm1_normal(T(2) * min(kappa, T(40)))), kappa);
     c = select(behind, select(uniform, T(2) * (T(1) - q), other), c);
     d = select(behind, T(2) - c, d);
   }
@@ -98,7 +99,7 @@ struct Circle {
 };
 template <class T>
 VMF_HD Circle<T> circle_draw(Circle<T> mu, Cosine<T> cosine, T side) {
-  T w = T(1) - cosine.d, s = side * sqrt(cosine.d * cosine.c);
+  T w = T(1) - cosine.d, s = side * root(cosine.d * cosine.c);
   return {w * mu.x - s * mu.y, w * mu.y + s * mu.x};
 }
 
@@ -109,9 +110,9 @@ struct Sphere {
 // The turn's angle is any on [-pi/2, pi/2], flip its sign.
 template <class T>
 VMF_HD Sphere<T> sphere_draw(Sphere<T> mu, Cosine<T> cosine, T angle, T flip) {
-  T w = T(1) - cosine.d, s = flip * sqrt(cosine.d * cosine.c);
+  T w = T(1) - cosine.d, s = flip * root(cosine.d * cosine.c);
   T x = s * cos(angle), y = s * sin(angle);
-  T sign = select(mu.z < T(0), T(-1), T(1)), a = T(-1) / (T(1) + abs(mu.z)) * sign, b = mu.x * mu.y * a;
+  T sign = select(mu.z < T(0), T(-1), T(1)), a = quotient(T(-1), T(1) + abs(mu.z)) * sign, b = mu.x * mu.y * a;
   T xx = fma(sign * mu.x * mu.x, a, T(1)), yy = fma(mu.y * mu.y, a, sign);
   return {fma(w, mu.x, fma(x, xx, y * b)), fma(w, mu.y, fma(x * sign, b, y * yy)),
           fma(w, mu.z, -(x * sign * mu.x + y * mu.y))};
@@ -122,9 +123,13 @@ VMF_HD Sphere<T> sphere_draw(Sphere<T> mu, Cosine<T> cosine, T angle, T flip) {
 // components lie in one register whatever its width.
 VMF_HD constexpr bool long_shell(int64_t m) { return m >= 64; }
 
+template <class W>
+VMF_HD Words<W> tangent_counter(W row, uint32_t row_high, uint32_t shell, W index) {
+  return counter(row, row_high, shell, Purpose::tangent, index);
+}
 template <class T>
 VMF_HD Uniforms<T> tangent_bits(Key key, Word<T> row, uint32_t row_high, uint32_t shell, Word<T> index) {
-  return Uniforms<T>(philox(key, counter(row, row_high, shell, Purpose::tangent, index)));
+  return Uniforms<T>(philox(key, tangent_counter(row, row_high, shell, index)));
 }
 
 }  // namespace vmf_ops
