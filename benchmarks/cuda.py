@@ -13,6 +13,7 @@ import vmf_ops
 from vmf_ops.vae import HypersphericalVAE, ProductVMFLatent
 
 from .__main__ import RESULTS
+from .peers import on_each_shell, power_spherical, s_vae
 from .sampler import KAPPA, shells
 from .vae import HIDDEN, GaussianVAE, mlps
 from .vae import SHELLS as VAE_SHELLS
@@ -78,17 +79,6 @@ def element_wise(elements):
                 yield f"{name}, {label}, {str(dtype)[6:]}", forward, f"{share:.0%}", forward / i0e, both / forward
 
 
-def power_spherical(loc, kappa):
-    """De Cao and Aziz (2020): a marginal by a Beta draw, and a reflection."""
-    m = loc.size(-1)
-    beta = torch.distributions.Beta(0.5 * (m - 1) + kappa, torch.full_like(kappa, 0.5 * (m - 1)))
-    t = 2 * beta.rsample() - 1
-    tangent = torch.nn.functional.normalize(torch.randn_like(loc[..., 1:]), dim=-1)
-    y = torch.cat([t, (1 - t * t).clamp_min(0).sqrt() * tangent], -1)
-    mirror = torch.nn.functional.normalize(torch.eye(m, device=loc.device, dtype=loc.dtype)[0] - loc, dim=-1)
-    return y - 2 * (y * mirror).sum(-1, keepdim=True) * mirror
-
-
 def sampling(rows):
     for dims in SAMPLED:
         loc, kappa = (t.cuda() for t in shells(dims, rows, torch.float32))
@@ -97,12 +87,11 @@ def sampling(rows):
         forward = milliseconds(lambda f=draw, loc=loc, kappa=kappa: f(loc, kappa))
         both = milliseconds(with_backward(draw, loc, kappa))
 
-        def others(loc=loc, kappa=kappa, dims=dims):
-            parts = zip(loc.split(dims, -1), kappa.split(1, -1), strict=True)
-            return torch.cat([power_spherical(*part) for part in parts], -1)
-
-        other = milliseconds(others)
-        yield "m = " + ", ".join(map(str, dims)), forward, forward / randn, both / forward, other / randn
+        peers = [
+            milliseconds(lambda f=f, loc=loc, kappa=kappa, dims=dims: on_each_shell(f, loc, kappa, dims)) / randn
+            for f in (power_spherical, s_vae)
+        ]
+        yield "m = " + ", ".join(map(str, dims)), forward, forward / randn, both / forward, *peers
 
 
 def graphed_step(model, loss):
@@ -159,7 +148,14 @@ def main():
     header = ("", "ms", "bandwidth / copy's", "time / torch.special.i0e's", "forward + backward / forward")
     table(write, title, header, element_wise(arguments.elements))
     title = f"Sampling, float32, {arguments.rows:.0e} rows, kappa = {KAPPA:g}"
-    header = ("", "ms", "time / torch.randn's", "forward + backward / forward", "Power Spherical / torch.randn")
+    header = (
+        "",
+        "ms",
+        "time / torch.randn's",
+        "forward + backward / forward",
+        "Power Spherical / torch.randn",
+        "S-VAE / it",
+    )
     table(write, title, header, sampling(arguments.rows))
     header = ("", "vmf_ops, ms", "Gaussian, ms", "ratio")
     table(write, "VAE training step under a CUDA graph, MLP 784-256-128-latent, batch 100", header, training(100))

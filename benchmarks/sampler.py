@@ -1,10 +1,13 @@
-"""sample_vmf beside torch.randn of the same shape (the price of a Gaussian) and scipy's sampler."""
+"""sample_vmf beside torch.randn of the same shape (the price of a Gaussian), other samplers and scipy's."""
+
+from functools import partial
 
 import scipy.stats
 import torch
 
 import vmf_ops
 
+from .peers import on_each_shell, power_spherical, s_vae
 from .timing import Case
 
 TITLE, UNIT = "Sampling, kappa = 50", ("ns per coordinate", 1e-9)
@@ -34,6 +37,8 @@ def cases():
                 "vmf_ops forward + backward": forward_and_backward(loc, kappa, dims),
                 "torch randn": lambda loc=loc: torch.randn(loc.shape, dtype=loc.dtype),
             }
+            for peer in (power_spherical, s_vae):
+                contenders[peer.__name__] = partial(on_each_shell, peer, loc, kappa, dims)
             if len(dims) == 1:  # scipy has one shell and one mean direction for all rows
                 law = scipy.stats.vonmises_fisher(loc[0].double().numpy() / loc[0].double().norm().item(), KAPPA)
                 contenders["scipy"] = lambda law=law, n=rows: law.rvs(n)
