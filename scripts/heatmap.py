@@ -68,9 +68,9 @@ One random point of each cell of a logarithmic grid:
 
 def report(folder):
     """accuracy.md: a row for each function, a column for each dtype and ISA."""
-    isas = reference.available_isas()
-    measured = {isa: reference.largest_errors_on(isa) for isa in isas}
-    columns = [(dtype, isa) for dtype in reference.DTYPES for isa in isas]
+    targets = reference.available_targets()
+    measured = {isa: reference.largest_errors_on(isa) for isa in targets}
+    columns = [(dtype, isa) for dtype in reference.DTYPES for isa in targets]
     lines = ["| function | measure | " + " | ".join(f"{dtype} {isa}" for dtype, isa in columns) + " |"]
     lines.append("|---|---|" + "---|" * len(columns))
     for name, measure in MEASURES.items():

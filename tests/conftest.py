@@ -1,4 +1,4 @@
-"""Every test that takes `device` runs on the CPU and on each kind of accelerator that is there."""
+"""The tests of ops, in modules that use the fixture `device`, run on the CPU and on a GPU where there is one."""
 
 import pytest
 import torch
@@ -12,7 +12,13 @@ collect_ignore = [] if CUDA else ["test_cuda.py"]
 
 @pytest.fixture(params=DEVICES)
 def device(request):
-    return torch.device(request.param)
+    """The device on which tensors are made that ask for none."""
+    if request.param == "cpu":
+        yield torch.device("cpu")
+    else:
+        torch.set_default_device(request.param)
+        yield torch.get_default_device()
+        torch.set_default_device(None)
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +28,8 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def seeded(seed):
+    """A generator for tensors made on the default device."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)

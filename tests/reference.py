@@ -1,6 +1,6 @@
 """The errors of the Bessel family on the certified tables of tests/data (scripts/make_tables.py), in units of its bars.
 
-python tests/reference.py          # every function's largest error and where, as JSON; VMF_OPS_ISA chooses the loops
+python tests/reference.py [cuda]   # every function's largest error and where, as JSON; VMF_OPS_ISA chooses the loops
 """
 
 import json
@@ -55,22 +55,28 @@ def relative(difference, scale, dtype):
     return np.abs(difference) / (limits.eps * np.maximum(np.abs(scale), float(limits.tiny)))
 
 
+def tensor(array):
+    import torch
+
+    return torch.from_numpy(array).to(torch.get_default_device())
+
+
 def derivatives(function, v, x, orders):
     """function(v, x) and its derivatives in x up to that order, by autograd."""
     import torch
 
-    v, x = torch.from_numpy(v), torch.from_numpy(x).requires_grad_()
+    v, x = tensor(v), tensor(x).requires_grad_()
     out = [function(v, x)]
     for order in range(orders):
         out.append(torch.autograd.grad(out[-1].sum(), x, create_graph=order + 1 < orders)[0])
-    return [value.detach().numpy() for value in out]
+    return [value.numpy(force=True) for value in out]
 
 
 def order_slope(function, v, x):
     import torch
 
-    v = torch.from_numpy(v).requires_grad_()
-    return torch.autograd.grad(function(v, torch.from_numpy(x)).sum(), v)[0].numpy()
+    v = tensor(v).requires_grad_()
+    return torch.autograd.grad(function(v, tensor(x)).sum(), v)[0].numpy(force=True)
 
 
 def log_errors(t):
@@ -146,28 +152,38 @@ def largest_errors():
     return report
 
 
-def largest_errors_on(isa):
-    """largest_errors() of the loops compiled for that ISA, which is chosen when the package is imported."""
+def largest_errors_on(target):
+    """largest_errors() of the loops compiled for that ISA, which is chosen when the package is imported, or of cuda."""
     import vmf_ops
 
     # The same copy of the package that this process has imported.
     path = [str(pathlib.Path(vmf_ops.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
-    environment = dict(os.environ, VMF_OPS_ISA=isa, PYTHONPATH=os.pathsep.join(filter(None, path)))
-    result = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, path)))
+    if target != "cuda":
+        environment["VMF_OPS_ISA"] = target
+    result = subprocess.run(
+        [sys.executable, __file__, target], env=environment, capture_output=True, text=True, check=False
+    )
     if result.returncode:
-        raise RuntimeError(f"{isa}: {result.stderr}")
+        raise RuntimeError(f"{target}: {result.stderr}")
     return json.loads(result.stdout)
 
 
-def available_isas():
-    """Those compiled that this processor runs."""
+def available_targets():
+    """The ISAs compiled that this processor runs, and cuda where it is compiled and there is a GPU."""
     import torch
 
     import vmf_ops
 
     best = {"AVX512": 3, "AVX2": 2}.get(torch.backends.cpu.get_cpu_capability(), 1)
-    return [isa for isa in vmf_ops.build_info()["isas_compiled"] if isa in ("default", "avx2", "avx512")[:best]]
+    info = vmf_ops.build_info()
+    isas = [isa for isa in info["isas_compiled"] if isa in ("default", "avx2", "avx512")[:best]]
+    return isas + ["cuda"] * (info["cuda"] and torch.cuda.is_available())
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["cuda"]:
+        import torch
+
+        torch.set_default_device("cuda")
     json.dump(largest_errors(), sys.stdout)

@@ -3,9 +3,12 @@
 import mpmath
 import pytest
 import torch
+from conftest import seeded
 from test_sampling import directions
 
 import vmf_ops
+
+pytestmark = pytest.mark.usefixtures("device")
 
 double = torch.float64
 LAWS = [(2, 2.0), (5, 2.0), (11, 5.0), (50, 10.0)]
@@ -247,7 +250,7 @@ def test_float32_gradient_in_kappa_keeps_its_sign_and_mean_at_a_large_kappa(m):
     standard_error = grad.double().std() / 20_000**0.5
     assert abs(grad.double().mean() - truth) <= 4 * standard_error
     _, tangent = torch.func.jvp(
-        lambda k: vmf_ops.sample_vmf(mu.expand(1000, m), k, generator=torch.Generator().manual_seed(0)),
+        lambda k: vmf_ops.sample_vmf(mu.expand(1000, m), k, generator=seeded(0)),
         (kappa.detach()[:1000],),
         (torch.ones(1000, 1),),
     )

@@ -7,6 +7,8 @@ from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
 import vmf_ops
 
+pytestmark = pytest.mark.usefixtures("device")
+
 double = torch.float64
 DIMS = (2, 3, 5, 70)
 FIRST_ONLY = "first derivatives"

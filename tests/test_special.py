@@ -16,6 +16,8 @@ from torch.autograd import gradcheck, gradgradcheck
 import vmf_ops
 from vmf_ops import iv_ratio, iv_ratio_c, ive, log_iv, log_ive
 
+pytestmark = pytest.mark.usefixtures("device")
+
 FUNCTIONS = [log_iv, log_ive, ive, iv_ratio, iv_ratio_c]
 inf, nan = math.inf, math.nan
 
@@ -120,7 +122,7 @@ def test_promotes_as_torch(f):
     for wrong in (single.to(torch.complex64), "2", None):
         with pytest.raises(TypeError, match=f.__name__):
             f(wrong, single)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, dtype=torch.bfloat16):
         assert f(2, single).dtype == torch.float32
 
 

@@ -42,7 +42,7 @@ def largest_errors(isa):
     return reference.largest_errors_on(isa)
 
 
-@pytest.mark.parametrize("isa", reference.available_isas())
+@pytest.mark.parametrize("isa", reference.available_targets())
 @pytest.mark.parametrize("dtype", reference.DTYPES)
 @pytest.mark.parametrize("name", BARS)
 def test_error_on_the_certified_table(name, dtype, isa):
@@ -50,14 +50,14 @@ def test_error_on_the_certified_table(name, dtype, isa):
     assert error <= BARS[name], f"{error:.2f} eps at v = {v!r}, x = {x!r}"
 
 
-@pytest.mark.parametrize("isa", reference.available_isas())
+@pytest.mark.parametrize("isa", reference.available_targets())
 @pytest.mark.parametrize("name", ["d log_iv/dv", "d log_ive/dv"])
 def test_order_derivative_in_float64(name, isa):
     error, v, x = largest_errors(isa)["float64"][name]["1e-6 <= v <= 2e4"]
     assert error * EPS["float64"] <= 1e-12, f"{error * EPS['float64']:.2e} at v = {v!r}, x = {x!r}"
 
 
-@pytest.mark.parametrize("isa", reference.available_isas())
+@pytest.mark.parametrize("isa", reference.available_targets())
 def test_order_derivative_as_a_gradient_in_float32(isa):
     # Three digits: beyond s = 12 the expansion leaves out pi e^-2x, which shows beside the -v/x of orders near 1e-6.
     error, v, x = largest_errors(isa)["float32"]["d log_iv/dv"]["1e-6 <= v <= 2e4"]
@@ -66,7 +66,7 @@ def test_order_derivative_as_a_gradient_in_float32(isa):
     assert error <= 8, f"{error:.2f} eps at v = {v!r}, x = {x!r}"
 
 
-@pytest.mark.parametrize("isa", reference.available_isas())
+@pytest.mark.parametrize("isa", reference.available_targets())
 @pytest.mark.parametrize("dtype", reference.DTYPES)
 def test_order_derivative_at_order_zero_is_absolute(dtype, isa):
     # -K_0(x)/I_0(x) is exponentially small for large x, where zero is as good a gradient.

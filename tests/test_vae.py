@@ -6,10 +6,13 @@ import math
 
 import pytest
 import torch
+from conftest import seeded
 from torch import nn
 
 import vmf_ops
 from vmf_ops.vae import ELBO, HypersphericalVAE, ProductVMFLatent
+
+pytestmark = pytest.mark.usefixtures("device")
 
 PRODUCTS = [(41,), (16, 11, 5, 4, 3, 2), (5, 4, 4), (2,) * 20]
 
@@ -22,7 +25,7 @@ def small_vae(dims=(5, 4, 2), pixels=12, **options):
 
 
 def images(rows=6, pixels=12):
-    return torch.bernoulli(torch.full((rows, pixels), 0.4), generator=torch.Generator().manual_seed(1))
+    return torch.bernoulli(torch.full((rows, pixels), 0.4), generator=seeded(1))
 
 
 # ---- The latent ----
@@ -336,7 +339,7 @@ def test_gradients_of_each_row_through_vmap(dims):
 
 def test_autocast_keeps_the_posterior_in_single_precision():
     vae, x = small_vae(), images()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, dtype=torch.bfloat16):
         posterior = vae.latent(vae.encoder(x))
         elbo = vae.elbo(x)
         likelihood = vae.log_likelihood(x, num_samples=4)
