@@ -307,7 +307,7 @@ def sample_vmf(
     Gradients are of first order, in reverse and forward mode; a second derivative raises NotImplementedError. In loc
     the draw follows the rotation that takes the mean direction along, which has the derivative
     :math:`g \mapsto (\mu^T z) g - (g^T \mu) z`. Relative error of dz/dkappa: at most 3.2e-10 in float64,
-    2.8e-5 in float32.
+    2.0e-5 in float32.
 
     A draw depends on its key, its row and its shell only: not on threads, and on the instruction set or the device to
     rounding. Under torch.vmap, randomness="different" draws a key per slice, "same" one for all.

@@ -7,12 +7,12 @@
 //                kappa >= 1; below, the integral over t in [0, 1] of
 //                e^{-kappa c (1-t)} expm1(-2 kappa t)/expm1(-2 kappa), by Gauss
 //   other m      Gauss-Legendre on the side of th where cos f - A keeps its sign, cut off where the integrand has fallen
-//                by e^-27 (float32: e^-13); all in f - th and the half angle, where nothing cancels
+//                by e^-27 (float32: e^-14.5); all in f - th and the half angle, where nothing cancels
 //   w -> +-1     (1 -+ A)/N, where d or c times kappa + N is below the error aimed at
 // pathwise ("rsvi"): the accepted proposal's own derivative, psi = 1/S (Davidson et al. 2018); not the whole gradient.
 //
 // Measured relative error, over m to 1e5, kappa to 1e8 and all of (-1, 1): 3.2e-10, at m = 2, kappa = 12.7 (5e-11 from
-// m = 4 on); float32 2.8e-5.
+// m = 4 on); float32 2.0e-5.
 #pragma once
 
 #include "psi_coefficients.h"
@@ -76,7 +76,7 @@ template <bool circle, class T>
 VMF_HD T quadrature_psi(T n, T kappa, Cosine<T> cosine) {
   constexpr double lowest = std::numeric_limits<Scalar<T>>::epsilon();
   constexpr int corrections = 4;
-  const T cut = T(by_precision<T>(27, 13)), power = n - T(1);
+  const T cut = T(by_precision<T>(27, 14.5)), power = n - T(1);
   auto [mean, mean_complement, slope_unused] = bessel_ratio(T(0.5) * n - T(0.5), kappa);
   // The nearer pole serves as zero of the angle th <= pi/2; f = th + sign u, u >= 0.
   T d = cosine.d, c = cosine.c;
