@@ -94,14 +94,17 @@ class _Refuse(Function):
         return _Refuse.apply(x, message), in_dims[0]
 
 
-def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope=None, order="v"):
+def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope=None, order="v", advice=None):
     """A function f(v, x) of tensors of one dtype, differentiable in the inputs whose slopes are given.
 
     value, value_and_slope: ops. slope(v, x, f): the differentiable df/dx; order_slope(v, x, f): df/dv, for first
-    derivatives. A derivative in an input without one raises NotImplementedError, naming the order as `order`.
+    derivatives. A derivative in an input without one raises NotImplementedError, naming the order as `order`, with that
+    advice.
     """
-    refusal = f"{name} has no such derivative in {order}: "
-    refusal += "only first derivatives, not mixed with others" if order_slope else f"detach {order}"
+    first_only = "only first derivatives, not mixed with others"
+    refusal = (
+        f"{name} has no such derivative in {order}: {advice or (first_only if order_slope else f'detach {order}')}"
+    )
 
     class Elementwise(Function):
         @staticmethod

@@ -622,6 +622,9 @@ def _kl_vmf_vmf(m, p: Tensor, q: Tensor, distance: Tensor) -> Tensor:
     It is the integral of (q - t) A'(t) over t from p to q, + q A(p) distance/2. With KL_u, that to the uniform law, the
     integral is KL_u(p) - KL_u(q) + q (A(q) - A(p)). This cancels where p and q are near; there it is taken by
     Gauss-Legendre over log t, in which the poles of A', on the imaginary axis, are π/2 away whatever p and q.
+
+    Accuracy: 20 eps relative, 5 eps for quotients of p and q up to 2.5; half is computed in float32. inf where one of
+    them alone is infinite.
     """
     dtype = p.dtype
     if dtype in (torch.float16, torch.bfloat16):
