@@ -101,10 +101,9 @@ def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope
     derivatives. A derivative in an input without one raises NotImplementedError, naming the order as `order`, with that
     advice.
     """
-    first_only = "only first derivatives, not mixed with others"
-    refusal = (
-        f"{name} has no such derivative in {order}: {advice or (first_only if order_slope else f'detach {order}')}"
-    )
+    if advice is None:
+        advice = "only first derivatives, not mixed with others" if order_slope else f"detach {order}"
+    refusal = f"{name} has no such derivative in {order}: {advice}"
 
     class Elementwise(Function):
         @staticmethod
