@@ -10,9 +10,15 @@ import vmf_ops
 from experiments import data
 
 IGNORED = 0.1
-"""Nats below which a shell's KL leaves next to nothing of the image in it."""
+"""Nats above the least that its smallest κ allows, from which on a shell's KL counts as information on the image."""
 
 BLUE, RED = "#2f6fa7", "#d1603d"
+
+
+def in_use(dims, min_kappa: float, kl) -> list[bool]:
+    """Whether the decoder is told anything by each shell, of these ambient dimensions and this KL."""
+    least = vmf_ops.vmf_kl_uniform(torch.tensor(dims), min_kappa)
+    return (torch.as_tensor(kl) >= least + IGNORED).tolist()
 
 
 def divergence(path: Path):
@@ -44,7 +50,7 @@ def shells(kinds: dict[str, dict[str, list]], path: Path):
     for line, (kind, compositions) in zip(axes, kinds.items(), strict=True):
         for axis, (composition, seeds) in zip(line, compositions.items(), strict=False):
             axis.set_axis_on()
-            names = [f"S{d}" for d in composition.split(",")]
+            names = [f"S{d}" if composition.count(",") < 10 else d for d in composition.split(",")]
             axis.bar(range(len(names)), [statistics.fmean(kl) for kl in zip(*seeds, strict=True)], color=BLUE)
             axis.set_xticks(range(len(names)), names, fontsize=8)
             axis.set_title(f"{kind}: {composition}" if len(names) < 8 else f"{kind}: {len(names)} shells", fontsize=9)
@@ -69,10 +75,11 @@ def curves(lines: dict[tuple[str, str], tuple[list, list]], title: str, path: Pa
 def circles(vae, images: data.Images, path: Path, steps=16):
     """Each circle of one test image's latent turned once, all else kept: the paper's Figure B.2.
 
-    A circle that the decoder uses changes the image as it turns; one that it ignores, whose KL is near 0, does not.
+    A circle that the decoder uses changes the image as it turns; one that it ignores does not.
     """
     plt = _pyplot()
     kl = vae.latent(vae.encoder(images.test[:1000].float())).kl_per_shell().mean(0)
+    used = in_use(vae.latent.dims, vae.latent.min_kappa, kl)
     posterior = vae.latent(vae.encoder(images.test[:1].float()))
     turned = [k for k, m in enumerate(posterior.dims) if m == 2]
     angle = torch.arange(steps) * (2 * torch.pi / steps)
@@ -85,7 +92,7 @@ def circles(vae, images: data.Images, path: Path, steps=16):
         pictures = vae.decoder(z).sigmoid().reshape(steps, height, width)
         axis.imshow(pictures.transpose(0, 1).reshape(height, -1).numpy(), cmap="gray_r", vmin=0, vmax=1)
         axis.set_axis_off()
-        use = "ignored" if kl[k] < IGNORED else "used"
+        use = "used" if used[k] else "ignored"
         axis.set_title(f"shell {k + 1}, a circle: {use}, mean KL {kl[k]:.2f}", fontsize=7, loc="left", pad=2)
     figure.tight_layout(pad=0.3)
     _save(figure, path)
