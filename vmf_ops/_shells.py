@@ -13,11 +13,11 @@ def check_dims(dims) -> tuple[int, ...]:
     except TypeError:
         raise TypeError(f"dims must be a sequence of ambient dimensions, not {dims!r}") from None
     for m in dims:
-        if not isinstance(m, Integral) or m < 2:
+        if not (type(m) is int or isinstance(m, Integral)) or m < 2:
             raise ValueError(f"dims must be integers >= 2 (ambient dimensions), not {dims!r}")
     if not dims:
         raise ValueError("dims must name one shell at least")
-    return tuple(int(m) for m in dims)
+    return tuple(map(int, dims))
 
 
 _constants: dict = {}

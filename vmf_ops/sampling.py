@@ -248,6 +248,10 @@ def _described(t) -> str:
     return f"{t.dtype} of shape {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
 
 
+def _is_integer(m) -> bool:
+    return isinstance(m, Integral) and not isinstance(m, bool)
+
+
 def _check(name: str, loc: Tensor, kappa: Tensor, dims) -> tuple[tuple[int, ...], torch.dtype]:
     """dims as a tuple, and the dtype of the result."""
     if not isinstance(loc, Tensor) or not isinstance(kappa, Tensor):
@@ -266,9 +270,9 @@ def _check(name: str, loc: Tensor, kappa: Tensor, dims) -> tuple[tuple[int, ...]
     if dims is None:
         dims = (loc.size(-1),)
     else:
-        if not isinstance(dims, Sequence) or not all(isinstance(m, Integral) and m is not True for m in dims):
+        if not isinstance(dims, Sequence) or not all(type(m) is int or _is_integer(m) for m in dims):
             raise TypeError(f"{name}: expected dims to be a sequence of integers, got {dims!r}")
-        dims = tuple(int(m) for m in dims)
+        dims = tuple(map(int, dims))
     if not dims or min(dims) < 2:
         raise ValueError(f"{name}: expected ambient dimensions of at least 2, got dims {dims}; {got}")
     if loc.size(-1) != sum(dims) or kappa.size(-1) != len(dims):
