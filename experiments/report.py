@@ -36,7 +36,7 @@ def shortened(row: str) -> str:
 def groups(rows: list[dict]) -> Groups:
     """Rows of the longest runs, their seeds together, in the order of the tables."""
     grouped: Groups = {}
-    place = {name: at for at, name in enumerate(ORDER)}
+    place = {name: at for at, name in reversed(list(enumerate(ORDER)))}
     for row in sorted(rows, key=lambda row: (place.get(row["shells"], len(place)), row["gradient"], int(row["seed"]))):
         grouped.setdefault((row["shells"], row["gradient"]), []).append(row)
     for name, members in grouped.items():
