@@ -49,14 +49,18 @@ def mean(rows: list[dict], column: str) -> float:
     return statistics.fmean(float(row[column]) for row in rows)
 
 
-def shell_kl(rows: list[dict]) -> list[float]:
-    """The KL of each shell, the mean over seeds."""
-    return [statistics.fmean(kl) for kl in zip(*(map(float, row["kl_per_shell"].split()) for row in rows), strict=True)]
+def shell_kl(row: dict) -> list[float]:
+    """The KL of each shell. Which of equal shells carries how much is the seed's choice: they stand largest first."""
+    dims, kl = row["shells"].split()[0].split(","), map(float, row["kl_per_shell"].split())
+    left: dict = {}
+    for dim, value in sorted(zip(dims, kl, strict=True), key=lambda shell: shell[1]):
+        left.setdefault(dim, []).append(value)
+    return [left[dim].pop() for dim in dims]
 
 
-def shells_in_use(label: str, rows: list[dict]) -> list[bool]:
-    config = table2.parse_row(label)
-    return figures.in_use(models.ambient_dims(config.shells), config.min_kappa, shell_kl(rows))
+def shells_in_use(row: dict) -> list[bool]:
+    config = table2.parse_row(row["shells"])
+    return figures.in_use(models.ambient_dims(config.shells), config.min_kappa, shell_kl(row))
 
 
 # ---- Tables ----
@@ -111,15 +115,16 @@ def seed_deviation(grouped: Groups) -> float:
     return statistics.fmean(spread) ** 0.5 if spread else float("nan")
 
 
-def gain(better: float, worse: float, deviation: float) -> str:
-    """A difference of LL, and what it is beside the difference that two seeds of one model show."""
-    difference = better - worse
-    noise = 2**0.5 * deviation
+def gain(better: list[dict], worse: list[dict], deviation: float) -> str:
+    """A difference of LL, and what it is beside the difference that other seeds of one model show."""
+    difference = mean(better, "ll") - mean(worse, "ll")
+    noise = deviation * (1 / len(better) + 1 / len(worse)) ** 0.5
     verdict = "holds" if difference > 2 * noise else "does not hold" if difference < -2 * noise else "is not decided"
     if noise != noise:
         verdict = "holds" if difference > 0 else "does not hold"
         return f"{difference:+.2f} nats, one seed each: **{verdict}**"
-    return f"{difference:+.2f} nats, where two seeds of one model differ by {noise:.2f}: **{verdict}**"
+    seeds = f"{len(better)} against {len(worse)} seeds of one model"
+    return f"{difference:+.2f} nats, where {seeds} differ by {noise:.2f}: **{verdict}**"
 
 
 def claims(grouped: Groups) -> str:
@@ -136,7 +141,7 @@ def claims(grouped: Groups) -> str:
         text.append(
             f"**A product of spheres beats one sphere.** The best product, {shortened(product)}, has LL "
             f"{score[product]:.2f}, the best sphere, {sphere}, {score[sphere]:.2f}: "
-            f"{gain(score[product], score[sphere], deviation)}."
+            f"{gain(implicit[product], implicit[sphere], deviation)}."
         )
 
     balanced = [shells for shells in ("40", *BALANCED) if shells in score]
@@ -146,12 +151,12 @@ def claims(grouped: Groups) -> str:
         text.append(
             f"**Too many breaks hurt.** LL of the balanced break-ups by their number of shells: {steps}. The best has "
             f"{best.count(',') + 1}, and is better than {most.count(',') + 1} by "
-            f"{gain(score[best], score[most], deviation)}."
+            f"{gain(implicit[best], implicit[most], deviation)}."
         )
 
     unbalanced = [shells for shells in UNBALANCED if shells in score]
     if unbalanced:
-        ignored = [shells for shells in unbalanced if not shells_in_use(shells, implicit[shells])[0]]
+        ignored = [shells for shells in unbalanced if not any(shells_in_use(row)[0] for row in implicit[shells])]
         verdict = "holds" if len(ignored) == len(unbalanced) else "does not hold"
         text.append(
             f"**Unbalanced products ignore the large shell.** The large shell is ignored in {len(ignored)} of the "
@@ -159,12 +164,13 @@ def claims(grouped: Groups) -> str:
             f"where its KL is within {figures.IGNORED:g} nats of the least that its smallest κ allows."
         )
         lines = []
-        for shells in products:
-            kl, used = shell_kl(implicit[shells]), shells_in_use(shells, implicit[shells])
-            ignored = ",".join(d for d, known in zip(shells.split(","), used, strict=True) if not known)
-            cells = [shortened(shells), f"{sum(used)} of {len(used)}", shortened(ignored) if ignored else "–"]
-            lines.append([*cells, f"{kl[0]:.2f}"])
-        text.append(markdown("shells | used | ignored | KL of the first", lines))
+        for row in (row for shells in products for row in implicit[shells]):
+            used = shells_in_use(row)
+            ignored = ",".join(d for d, known in zip(row["shells"].split(","), used, strict=True) if not known)
+            cells = [shortened(row["shells"]), row["seed"], f"{sum(used)} of {len(used)}"]
+            cells += [shortened(ignored) if ignored else "–", " ".join(f"{kl:.1f}" for kl in shell_kl(row))]
+            lines.append(cells)
+        text.append(markdown("shells | seed | used | ignored | KL of each, equal shells by size", lines))
     return "\n\n".join(text)
 
 
@@ -239,7 +245,7 @@ def write(results: Path, runs: Path, dataset: str, data_dir=None) -> Path:
     figures.divergence(results / "kl.png")
     figure("KL over dimension and concentration", "kl.png")
     kinds = {
-        kind: {s: [[*map(float, r["kl_per_shell"].split())] for r in grouped[s, "implicit"]] for s in names}
+        kind: {s: [shell_kl(row) for row in grouped[s, "implicit"]] for s in names}
         for kind, all_names in (("balanced", BALANCED), ("unbalanced", UNBALANCED))
         if (names := [s for s in all_names if (s, "implicit") in grouped])
     }

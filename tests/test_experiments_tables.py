@@ -172,13 +172,14 @@ def test_the_claims_are_judged_by_the_rows():
     rows += [result("40", -94), result("10", -96), result(table2.TORUS, -92.9)]
     rows += [result("38,1", -95, "0.05 25"), result("34,1,1,1", -101, "9 8 0.22 8")]
     product, breaks, unbalanced = report.claims(report.groups(rows)).split("\n\n**")
-    # Two seeds of one model differ by sqrt(2) times the pooled deviation, sqrt((0 + 0.02)/2).
+    # The pooled deviation is sqrt((0 + 0.02)/2), the means' difference has sqrt(1/2 + 1) times that.
     assert "20,10,6,1, has LL -92.10, the best sphere, 40, -94.00: +1.90 nats" in product
-    assert "differ by 0.14: **holds**" in product
+    assert "2 against 1 seeds of one model differ by 0.12: **holds**" in product
     assert "1: -94.00, 2: -93.00, 20: -92.90" in breaks and "The best has 20" in breaks and "not decided" in breaks
     # The least KL is that at κ = 1: 0.21 of a circle, 0.01 of S38.
     assert "ignored in 1 of the 2" in unbalanced and "**does not hold**" in unbalanced
-    assert "| 34,1×3 | 3 of 4 | 1 | 9.00 |" in unbalanced and "| 38,1 | 1 of 2 | 38 | 0.05 |" in unbalanced
+    assert "| 34,1×3 | 0 | 3 of 4 | 1 | 9.0 8.0 8.0 0.2 |" in unbalanced
+    assert "| 38,1 | 0 | 1 of 2 | 38 | 0.1 25.0 |" in unbalanced
     assert report.claims(report.groups([result("40", -94)])) == ""
 
 
