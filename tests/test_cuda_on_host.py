@@ -73,12 +73,12 @@ def test_every_op_has_a_kernel_for_cuda_where_it_is_built():
 
 # ---- Sampling ----
 
-# Every way of a row: whole in the first launch (2, 3), one to all threads of a warp, a warp with its room in shared
-# memory and, above 1536 (float32) or 768, without; more shells than one launch takes.
+# Every way of a row: whole in the first launch (to 16, or 8 in double precision), two to all threads of a warp, a warp
+# with its room in shared memory and, above 1536 (float32) or 768, without; more shells than one launch takes.
 PRODUCTS = [
     (4,),
     (63,),
-    (2, 3, 4, 5, 9, 16, 17, 33, 41, 63, 64, 127, 128, 129, 300),
+    (2, 3, 4, 5, 8, 9, 12, 13, 16, 17, 32, 33, 41, 63, 64, 127, 128, 129, 300),
     (600,),
     (1600, 3, 5),
     tuple(2 + i % 5 for i in range(70)),

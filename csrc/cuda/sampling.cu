@@ -1,6 +1,7 @@
-// The kernels of the sampler. A draw is two launches: a thread for each cosine, which a rejection may hold up, and for
-// each tangent as many neighbouring threads as make its normals from a few Philox indices each, up to a warp.
-// Derivatives are two as well: psi by a thread, the dot products by the threads of a row.
+// The kernels of the sampler. A draw is a thread for each row of each shell, which makes its cosine and, of a short
+// shell, all of the row; a second launch makes the other tangents, each by as many neighbouring threads as make its
+// normals from a few Philox indices each, up to a warp. Derivatives are two launches as well: psi by a thread, the dot
+// products by the threads of a row.
 #include "../math/psi.h"
 #include "../math/sampling.h"
 #include "indexing.h"
@@ -72,14 +73,48 @@ __device__ __forceinline__ T row_sum(T value, int lanes) {
 
 // ---- The draw ----
 
+// The place of the k-th bit that is set, from 0.
+__device__ __forceinline__ int place_of_bit(uint32_t bits, int k) {
+  int place = 0;
+#pragma unroll
+  for (int step = warp_threads / 2; step > 0; step /= 2) {
+    const int below = __popc(bits >> place & ((1u << step) - 1));
+    if (k >= below) k -= below, place += step;
+  }
+  return place;
+}
+
+// The first accepted proposal of each row of a warp. After the first attempt the threads share out the attempts of the
+// rows that still wait, several of a row at once: so a warp ends after two or three rounds, not with its slowest row.
 template <bool circle, class T>
-__device__ Proposal<T> accepted(T n, T kappa, Key key, uint32_t row, uint32_t row_high, uint32_t shell) {
+__device__ Proposal<T> accepted(T n, T kappa, Key key, uint32_t row, uint32_t row_high, uint32_t shell, bool wanted) {
+  const int lane = threadIdx.x % warp_threads;
   const auto e = envelope(n, kappa);
-  Proposal<T> proposal;
+  auto proposal = propose<circle>(n, e, key, row, row_high, shell, 0u);
+  bool waits = wanted && proposal.rejected;
+  uint32_t waiting = __ballot_sync(all_lanes, waits);
 #pragma unroll 1
-  for (uint32_t attempt = 0; attempt < proposal_limit; attempt++) {
-    proposal = propose<circle>(n, e, key, row, row_high, shell, attempt);
-    if (!proposal.rejected) break;
+  for (uint32_t attempt = 1; waiting != 0 && attempt < proposal_limit;) {
+    const int rows = __popc(waiting), tries = small_quotient(warp_threads, rows);
+    const int group = small_quotient(lane, tries), source = place_of_bit(waiting, group < rows ? group : 0);
+    auto theirs = [&](auto value) { return __shfl_sync(all_lanes, value, source); };
+    const Envelope<T> their_e{theirs(e.b), theirs(e.complement)};
+    const auto next = propose<circle>(n, their_e, {theirs(key.low), theirs(key.high)}, theirs(row), theirs(row_high),
+                                      shell, attempt + uint32_t(lane - group * tries));
+    const uint32_t kept = __ballot_sync(all_lanes, !next.rejected);
+    // Of its row's attempts, made by `tries` threads from `first` on, each takes the first that was kept.
+    const int first = __popc(waiting & ((1u << lane) - 1)) * tries % warp_threads;
+    const uint32_t own = kept >> first & (all_lanes >> (warp_threads - tries));
+    const int from = first + (own != 0 ? __ffs(own) - 1 : tries - 1);
+    auto taken = [&](T value, T before) {
+      value = __shfl_sync(all_lanes, value, from);
+      return waits ? value : before;
+    };
+    proposal.cosine = {taken(next.cosine.d, proposal.cosine.d), taken(next.cosine.c, proposal.cosine.c)};
+    if constexpr (circle) proposal.side = taken(next.side, proposal.side);
+    waits = waits && own == 0;
+    waiting = __ballot_sync(all_lanes, waits);
+    attempt += uint32_t(tries);
   }
   return proposal;
 }
@@ -89,143 +124,122 @@ __device__ Key key_of(const int64_t* key, int64_t slice) {
   return {uint32_t(bits), uint32_t(bits >> 32)};
 }
 
-// The cosines of all shells, and the whole draw where m <= 3.
-template <class T>
-__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
-    draw_cosines(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const int64_t* keys) {
-  const auto place = shells.place(blockIdx.x, threadIdx.x);
-  if (place.row >= shells.rows) return;
-  const int64_t m = shells.m[place.shell], offset = shells.offset[place.shell];
-  const int shell = shells.number[place.shell];
-  const auto at = call.split(place.row);
-  const Key key = key_of(keys, at.slice);
-  const uint32_t row = uint32_t(at.row), row_high = uint32_t(at.row >> 32);
-  const T kappa = call.kappa_of(at, shell);
-  auto mean = [&] { return call.loc + call.loc_at(at) + offset; };
-  T* z = call.z + place.row * call.size + offset;
-  Cosine<T> cosine;
-  if (m == 3) {
-    const T* mu = mean();
-    const Uniforms<T> u(philox(key, counter(row, row_high, uint32_t(shell), Purpose::proposal, 0u)));
-    cosine = inverse_cosine(kappa, u.unit(0));
-    const auto p = sphere_draw<T>({mu[0], mu[1], mu[2]}, cosine, u.half_turn(1), u.flip(1));
-    z[0] = p.x, z[1] = p.y, z[2] = p.z;
-  } else if (m == 2) {
-    const auto proposal = accepted<true>(T(1), kappa, key, row, row_high, uint32_t(shell));
-    cosine = proposal.cosine;
-    const T* mu = mean();
-    const auto p = circle_draw<T>({mu[0], mu[1]}, cosine, proposal.side);
-    z[0] = p.x, z[1] = p.y;
-  } else {
-    cosine = accepted<false>(T(m - 1), kappa, key, row, row_high, uint32_t(shell)).cosine;
-  }
-  T* out = call.cosine + call.cosine_at(at, shell);
-  out[0] = cosine.d;
-  out[call.shells * call.rows] = cosine.c;
-}
-
 // The Philox indices that a thread of a row takes at most where it holds its components in registers: of a short shell,
 // where few threads to a row leave few of them idle, and of a long one of up to longest_held.
 inline constexpr int thread_indices = 4;
 template <class T>
 inline constexpr int longest_held = warp_threads * thread_indices * Uniforms<T>::count;
 
-inline int tangent_lanes(int64_t m, int per_index) {
+// The threads that make a row's tangent: 0 where it needs no normals.
+VMF_HD int tangent_lanes(int64_t m, int per_index) {
   return m <= 3 ? 0 : long_shell(m) ? warp_threads : row_lanes(m, thread_indices * per_index);
 }
 
-// The numbers of a warp's room in shared memory, for short shells and for the longest; longer rows are made in place.
+// A Philox index's worth of numbers: 16 bytes.
 template <class T>
-inline constexpr int short_room = warp_threads * thread_indices * Uniforms<T>::count;
+struct alignas(16) Normals {
+  static constexpr int count = Uniforms<T>::count;
+  T at[count];
+};
+
+// The numbers of a warp's room in shared memory, for its rows of a short shell, each with one Normals to spare, and for
+// the longest row; longer ones are made in place.
+template <class T>
+inline constexpr int short_room = warp_threads * (thread_indices + 1) * Uniforms<T>::count;
 template <class T>
 inline constexpr int longest_room = 48 * 1024 / block_warps / int(sizeof(T));
 
-// The warp's rows of a short shell from its room, in the order of memory: a walk of a warp's steps over the rows.
-template <class T>
-__device__ void write_rows(const T* room, int rows, int m, T* z, int64_t row_size) {
-  const int lane = threadIdx.x % warp_threads;
-  const int64_t gap = row_size - m;
-  if (gap == 0) {
-    for (int e = lane; e < rows * m; e += warp_threads) z[e] = room[e];
-    return;
-  }
-  const int row = small_quotient(lane, m), down = small_quotient(warp_threads, m);
-  const int64_t step = warp_threads + down * gap;
-  int column = lane - row * m;
-  z += lane + row * gap;
-  for (int e = lane; e < rows * m; e += warp_threads) {
-    *z = room[e];
-    z += step, column += warp_threads - down * m;
-    if (column >= m) z += gap, column -= m;
+// The warp's rows of a short shell from its room to z: a power of two of neighbouring threads to a row. wide: where a row
+// may be longer than a warp.
+template <bool wide, class T>
+__device__ void write_rows(const T* room, int pitch, int rows, int m, T* z, int64_t row_size) {
+  int bits = 2;
+  while (bits < 5 && 1 << bits < m) bits++;
+  const int lane = threadIdx.x % warp_threads, together = warp_threads >> bits, column = lane & ((1 << bits) - 1);
+  if (column >= m) return;
+  const int64_t z_step = together * row_size;
+  z += (lane >> bits) * row_size + column, room += (lane >> bits) * pitch + column;
+#pragma unroll 1
+  for (int row = lane >> bits; row < rows; row += together) {
+    *z = *room;
+    if (wide && column + warp_threads < m) z[warp_threads] = room[warp_threads];
+    z += z_step, room += together * pitch;
   }
 }
 
 // A row whose components the threads hold in registers: its Philox indices go round the threads, `indices` to each.
-template <bool is_long, int indices, class T>
-__device__ void draw_held(const Shells& shells, const Call<T>& call, const int64_t* keys, Shells::Place place,
-                          T* room) {
+// fixed_lanes: 1, 32, which is a long shell's, or 0 for as many as the launch gives a row. Threads behind the last row
+// take part in the sums all the same, at the last.
+template <int fixed_lanes, int indices, class T, class CosineOf>
+__device__ void draw_held(const Shells& shells, const Call<T>& call, Key key, Shells::Place place,
+                          typename Call<T>::Row at, CosineOf cosine, T* room) {
   constexpr int count = Uniforms<T>::count;
+  constexpr bool is_long = fixed_lanes == warp_threads;
   const int m = int(shells.m[place.shell]), shell = shells.number[place.shell];
-  const int lanes = is_long ? warp_threads : shells.lanes[place.shell];
+  const int lanes = fixed_lanes ? fixed_lanes : shells.lanes[place.shell], lane = fixed_lanes == 1 ? 0 : place.lane;
   const int64_t offset = shells.offset[place.shell];
-  // Threads behind the last row take part in the sums all the same.
-  const auto at = call.split(place.row < shells.rows ? place.row : shells.rows - 1);
   const T* mu = call.loc + call.loc_at(at) + offset;
-  const Key key = key_of(keys, at.slice);
-  const auto [d, c] = call.cosine_of(at, shell);
-  // visit(component, k, i) for number i of the thread's k-th index; components from m on are there as zeros.
+  // visit(component, whether there is one, k, i) for number i of the thread's k-th index.
   auto each = [&](auto visit) {
 #pragma unroll
     for (int k = 0; k < indices; k++)
 #pragma unroll
-      for (int i = 0; i < count; i++)
-        visit(is_long ? int(LongShell<count>::component(k, place.lane, i)) : (k * lanes + place.lane) * count + i, k,
-              i);
+      for (int i = 0; i < count; i++) {
+        const int j = is_long ? int(LongShell<count>::component(k, lane, i)) : (k * lanes + lane) * count + i;
+        visit(j, (fixed_lanes == 1 && k + 1 < indices) || j < m, k, i);
+      }
   };
-  T mean[indices][count], t[indices][count], along = T(0), again = T(0), square = T(0);
-  each([&](int j, int k, int i) { mean[k][i] = j < m ? mu[j] : T(0); });
+  Normals<T> mean[indices], t[indices];
+  T along = T(0), again = T(0), square = T(0);
+  each([&](int j, bool there, int k, int i) { mean[k].at[i] = there ? mu[j] : T(0); });
   Words<uint32_t> words[indices];
 #pragma unroll
   for (int k = 0; k < indices; k++)
-    words[k] =
-        tangent_counter(uint32_t(at.row), uint32_t(at.row >> 32), uint32_t(shell), uint32_t(k * lanes + place.lane));
+    words[k] = tangent_counter(uint32_t(at.row), uint32_t(at.row >> 32), uint32_t(shell), uint32_t(k * lanes + lane));
   philox(key, words);
 #pragma unroll
   for (int k = 0; k < indices; k++) {
 #pragma unroll
     for (int i = 0; i < count; i += 2) {
       const auto [a, b] = box_muller(Uniforms<T>(words[k]), i);
-      t[k][i] = a, t[k][i + 1] = b;
+      t[k].at[i] = a, t[k].at[i + 1] = b;
     }
   }
-  each([&](int j, int k, int i) {
-    t[k][i] = j < m ? t[k][i] : T(0);
-    along = fma(t[k][i], mean[k][i], along);
+  each([&](int, bool there, int k, int i) {
+    t[k].at[i] = there ? t[k].at[i] : T(0);
+    along = fma(t[k].at[i], mean[k].at[i], along);
   });
   along = row_sum(along, lanes);
-  each([&](int, int k, int i) {
-    t[k][i] -= along * mean[k][i];
-    again = fma(t[k][i], mean[k][i], again);
+  each([&](int, bool, int k, int i) {
+    t[k].at[i] -= along * mean[k].at[i];
+    again = fma(t[k].at[i], mean[k].at[i], again);
   });
   again = row_sum(again, lanes);
-  each([&](int, int k, int i) {
-    t[k][i] -= again * mean[k][i];
-    square = fma(t[k][i], t[k][i], square);
+  each([&](int, bool, int k, int i) {
+    t[k].at[i] -= again * mean[k].at[i];
+    square = fma(t[k].at[i], t[k].at[i], square);
   });
   square = row_sum(square, lanes);
+  const auto [d, c] = cosine();
   const T w = T(1) - d, s = root(quotient(d * c, square));
-  const int row_in_warp = is_long ? 0 : threadIdx.x % warp_threads >> shells.lane_bits[place.shell];
-  const int64_t first = place.row - row_in_warp, left = shells.rows - first;
-  T* z = call.z + first * call.size + offset;
-  T* out = is_long ? z : room + row_in_warp * m;
-  if (is_long && left <= 0) return;
-  each([&](int j, int k, int i) {
-    if (j < m) out[j] = fma(s, t[k][i], w * mean[k][i]);
-  });
-  if (is_long) return;
-  __syncwarp();
-  const int rows = warp_threads >> shells.lane_bits[place.shell];
-  write_rows(room, left < rows ? int(left) : rows, m, z, call.size);
+  each([&](int, bool, int k, int i) { t[k].at[i] = fma(s, t[k].at[i], w * mean[k].at[i]); });
+  if constexpr (is_long) {
+    T* z = call.z + place.row * call.size + offset;
+    each([&](int j, bool there, int k, int i) {
+      if (there && place.row < shells.rows) z[j] = t[k].at[i];
+    });
+  } else {
+    // An odd number of Normals to a row of the room: rows begin in different banks.
+    const int row = threadIdx.x % warp_threads >> shells.lane_bits[place.shell], pitch = (indices * lanes | 1) * count;
+    auto* out = reinterpret_cast<Normals<T>*>(room + row * pitch) + lane;
+#pragma unroll
+    for (int k = 0; k < indices; k++) out[k * lanes] = t[k];
+    __syncwarp();
+    const int64_t first = place.row - row, left = shells.rows - first;
+    const int rows = warp_threads >> shells.lane_bits[place.shell];
+    write_rows<fixed_lanes != 1>(room, pitch, left < rows ? int(left) : rows, m, call.z + first * call.size + offset,
+                                 call.size);
+  }
 }
 
 // A sum in two levels, so that long rows in float32 still add to within a few eps.
@@ -301,6 +315,62 @@ __device__ void draw_long(const Shells& shells, const Call<T>& call, const int64
   for (int64_t step = 0; step < steps; step++) each(step, [&](int64_t j, int) { z[j] = fma(s, t[j], w * mu[j]); });
 }
 
+template <int fixed_lanes, class T, class CosineOf>
+__device__ void draw_held(const Shells& shells, const Call<T>& call, Key key, Shells::Place place,
+                          typename Call<T>::Row at, CosineOf cosine, T* room) {
+  switch (int(shells.m[place.shell] - 1 >> shells.lane_bits[place.shell]) / Uniforms<T>::count + 1) {
+    case 1:
+      return draw_held<fixed_lanes, 1>(shells, call, key, place, at, cosine, room);
+    case 2:
+      return draw_held<fixed_lanes, 2>(shells, call, key, place, at, cosine, room);
+    case 3:
+      return draw_held<fixed_lanes, 3>(shells, call, key, place, at, cosine, room);
+    default:
+      return draw_held<fixed_lanes, thread_indices>(shells, call, key, place, at, cosine, room);
+  }
+}
+
+// The cosine of every shell, and the whole draw of a short one.
+template <class T>
+__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
+    draw_shells(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const int64_t* keys) {
+  extern __shared__ double shared[];
+  const auto place = shells.place(blockIdx.x, threadIdx.x);
+  const bool inside = place.row < shells.rows;
+  const int64_t m = shells.m[place.shell], offset = shells.offset[place.shell];
+  const int shell = shells.number[place.shell];
+  // Threads behind the last row take part in what a warp does together.
+  const auto at = call.split(inside ? place.row : shells.rows - 1);
+  const Key key = key_of(keys, at.slice);
+  const uint32_t row = uint32_t(at.row), row_high = uint32_t(at.row >> 32);
+  const T kappa = call.kappa_of(at, shell);
+  auto mean = [&] { return call.loc + call.loc_at(at) + offset; };
+  T* z = call.z + place.row * call.size + offset;
+  Cosine<T> cosine;
+  if (m == 3) {
+    const T* mu = mean();
+    const Uniforms<T> u(philox(key, counter(row, row_high, uint32_t(shell), Purpose::proposal, 0u)));
+    cosine = inverse_cosine(kappa, u.unit(0));
+    const auto p = sphere_draw<T>({mu[0], mu[1], mu[2]}, cosine, u.half_turn(1), u.flip(1));
+    if (inside) z[0] = p.x, z[1] = p.y, z[2] = p.z;
+  } else if (m == 2) {
+    const auto proposal = accepted<true>(T(1), kappa, key, row, row_high, uint32_t(shell), inside);
+    cosine = proposal.cosine;
+    const T* mu = mean();
+    const auto p = circle_draw<T>({mu[0], mu[1]}, cosine, proposal.side);
+    if (inside) z[0] = p.x, z[1] = p.y;
+  } else {
+    cosine = accepted<false>(T(m - 1), kappa, key, row, row_high, uint32_t(shell), inside).cosine;
+    T* room = reinterpret_cast<T*>(shared) + threadIdx.x / warp_threads * short_room<T>;
+    if (tangent_lanes(m, Uniforms<T>::count) == 1)
+      draw_held<1>(shells, call, key, place, at, [&] { return cosine; }, room);
+  }
+  if (!inside) return;
+  T* out = call.cosine + call.cosine_at(at, shell);
+  out[0] = cosine.d;
+  out[call.shells * call.rows] = cosine.c;
+}
+
 template <class T>
 __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     draw_tangents(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const int64_t* keys,
@@ -310,20 +380,11 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
   const auto place = shells.place(blockIdx.x, threadIdx.x);
   const int64_t m = shells.m[place.shell];
   if (m > longest_held<T>) return draw_long(shells, call, keys, place, own);
-  const int together = Uniforms<T>::count * shells.lanes[place.shell], indices = (int(m) + together - 1) / together;
-  auto draw = [&](auto is_long) {
-    switch (indices) {
-      case 1:
-        return draw_held<is_long(), 1>(shells, call, keys, place, own);
-      case 2:
-        return draw_held<is_long(), 2>(shells, call, keys, place, own);
-      case 3:
-        return draw_held<is_long(), 3>(shells, call, keys, place, own);
-      default:
-        return draw_held<is_long(), thread_indices>(shells, call, keys, place, own);
-    }
-  };
-  long_shell(m) ? draw(std::true_type()) : draw(std::false_type());
+  const auto at = call.split(place.row < shells.rows ? place.row : shells.rows - 1);
+  const Key key = key_of(keys, at.slice);
+  auto cosine = [&] { return call.cosine_of(at, shells.number[place.shell]); };
+  long_shell(m) ? draw_held<warp_threads>(shells, call, key, place, at, cosine, own)
+                : draw_held<0>(shells, call, key, place, at, cosine, own);
 }
 
 // ---- Its derivatives ----
@@ -486,10 +547,15 @@ template <class T>
 void sample(const Draw<T>& draw, const int64_t* key, Stream stream) {
   const int64_t rows = draw.slices * draw.rows;
   for (const Shells& shells : plan(draw.dims, rows, [](int64_t) { return 1; })) {
-    draw_cosines<<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), key);
+    const size_t bytes = block_warps * short_room<T> * sizeof(T);
+    draw_shells<<<unsigned(shells.blocks()), block_threads, bytes, stream>>>(shells, Call<T>(draw), key);
     check(cudaGetLastError());
   }
-  for (const Shells& shells : plan(draw.dims, rows, [](int64_t m) { return tangent_lanes(m, Uniforms<T>::count); })) {
+  auto shared_rows = [](int64_t m) {
+    const int lanes = tangent_lanes(m, Uniforms<T>::count);
+    return lanes > 1 ? lanes : 0;
+  };
+  for (const Shells& shells : plan(draw.dims, rows, shared_rows)) {
     int64_t room = short_room<T>;
     for (int i = 0; i < shells.count; i++)
       if (shells.m[i] > longest_held<T> && shells.m[i] <= longest_room<T> && shells.m[i] > room) room = shells.m[i];

@@ -8,8 +8,10 @@
 //   log_gamma1p(v)  log Gamma(1+v), 0 <= v <= 26 only; absolute error 1 eps (1 + its value)
 //
 // The same without the edges: log_normal(x) for normal x > 0, log1p_normal(u) for normal 1 + u > 0, exp_normal(x) and
-// expm1_normal(x) for |x| <= 80. coarse_log(x), of normal x > 0: 3 eps max(1, |log x|), for sums that a larger term
-// rules.
+// expm1_normal(x) for |x| <= 80. What a GPU's float32 has an instruction for, where an absolute error will do:
+// coarse_log(x), of normal x > 0, 3 eps max(1, |log x|); coarse_exp(x), |x| <= 80, (3 + |x|) eps relative;
+// coarse_sin(x) and coarse_cos(x), |x| <= pi/2, 6 eps; scaled_log1p(n, u), n log(1+u) for normal 1+u > 0, 2 n eps, which
+// is asked for where the rounding of u is no less.
 //
 // log: x = 2^k m with m in [sqrt(1/2), sqrt(2)), s = (m-1)/(m+1), log m = 2 atanh s. exp: Cody and Waite (1980).
 #pragma once
@@ -94,20 +96,6 @@ VMF_HD T log_normal(T x) {
 }
 
 template <class T>
-VMF_HD T coarse_log(T x) {
-  return log_normal(x);
-}
-VMF_HD float coarse_log(float x) {
-#ifdef __CUDA_ARCH__
-  float binary;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(binary) : "f"(x));
-  return 0.6931471805599453f * binary;
-#else
-  return log_normal(x);
-#endif
-}
-
-template <class T>
 VMF_HD T log(T x) {
   constexpr double up = is_double<T> ? 0x1p54 : 0x1p25;
   auto tiny = x < T(std::numeric_limits<Scalar<T>>::min());
@@ -180,6 +168,56 @@ VMF_HD T cos(T x) {
   T z = x * x;
   return fma(z, detail::fitted<coefficients::cos_tail, coefficients::cos_tail_float, 9, 5>(z), T(1));
 }
+
+// ---- The same, coarse where a GPU has an instruction for it ----
+
+template <class T>
+VMF_HD T coarse_log(T x) {
+  return log_normal(x);
+}
+template <class T>
+VMF_HD T coarse_exp(T x) {
+  return exp_normal(x);
+}
+template <class T>
+VMF_HD T coarse_sin(T x) {
+  return sin(x);
+}
+template <class T>
+VMF_HD T coarse_cos(T x) {
+  return cos(x);
+}
+template <class T>
+VMF_HD T scaled_log1p(T n, T u) {
+  return n * log1p_normal(u);
+}
+
+#ifdef __CUDA_ARCH__
+__device__ __forceinline__ float coarse_log(float x) {
+  float binary;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(binary) : "f"(x));
+  return 0.6931471805599453f * binary;
+}
+__device__ __forceinline__ float coarse_exp(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(1.4426950408889634f * x));
+  return y;
+}
+__device__ __forceinline__ float coarse_sin(float x) {
+  float y;
+  asm("sin.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float coarse_cos(float x) {
+  float y;
+  asm("cos.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float scaled_log1p(float n, float u) {
+  const float w = 1.0f + u, value = n <= 32.0f ? coarse_log(w) : log_normal(w);
+  return n * (value + log1p_lost(u, w));
+}
+#endif
 
 // log Gamma(1+v) for 0 <= v <= 26: Stirling's formula about v + 3/2, whose remainder is smooth on the whole range.
 template <class T>

@@ -93,7 +93,7 @@ template <class T>
 VMF_HD Pair<T> box_muller(const Uniforms<T>& u, int i) {
   T radius = u.flip(i + 1) * root(T(-2) * log_normal(u.unit(i)));
   T angle = u.half_turn(i + 1);
-  return {radius * cos(angle), radius * sin(angle)};
+  return {radius * coarse_cos(angle), radius * coarse_sin(angle)};
 }
 
 }  // namespace vmf_ops

@@ -75,7 +75,7 @@ VMF_HD T arcsine(T s, T cosine) {
 template <bool circle, class T>
 VMF_HD T quadrature_psi(T n, T kappa, Cosine<T> cosine) {
   constexpr double lowest = std::numeric_limits<Scalar<T>>::epsilon();
-  constexpr int corrections = 4;
+  constexpr int corrections = is_double<T> || circle ? 4 : 2;
   const T cut = T(by_precision<T>(27, 14.5)), power = n - T(1);
   auto [mean, mean_complement, slope_unused] = bessel_ratio(T(0.5) * n - T(0.5), kappa);
   // The nearer pole serves as zero of the angle th <= pi/2; f = th + sign u, u >= 0.
@@ -97,7 +97,7 @@ VMF_HD T quadrature_psi(T n, T kappa, Cosine<T> cosine) {
     T log_density = k * change;
     if constexpr (!circle) {
       T relative = T(2) * sh * fma(sign * cotangent, ch, -sh);
-      log_density = fma(power, log1p_normal(max(relative, T(lowest - 1))), log_density);
+      log_density = log_density + scaled_log1p(power, max(relative, T(lowest - 1)));
     }
     T half = fma(half_sine, ch, sign * half_cosine * sh);
     return Point{log_density, T(2) * half * half};
@@ -114,13 +114,15 @@ VMF_HD T quadrature_psi(T n, T kappa, Cosine<T> cosine) {
   }
   auto integrand = [&](T node) {
     auto p = at(width * node);
-    return abs(pole - p.from_pole) * exp_normal(max(p.log_density, T(-80)));
+    return abs(pole - p.from_pole) * coarse_exp(max(p.log_density, T(-80)));
   };
   T sum;
   if constexpr (is_double<T>)
     sum = gauss_sum<coefficients::gauss_nodes_20, coefficients::gauss_weights_20, T>(integrand);
-  else
+  else if constexpr (circle)
     sum = gauss_sum<coefficients::gauss_nodes_10, coefficients::gauss_weights_10, T>(integrand);
+  else
+    sum = gauss_sum<coefficients::gauss_nodes_9, coefficients::gauss_weights_9, T>(integrand);
   T psi = quotient(sum * width, sine);
   auto at_pole = near * (kappa + n) < T(by_precision<T>(1e-13, 1e-7));
   return select(at_pole, quotient(pole, n), psi);
@@ -130,6 +132,7 @@ VMF_HD T quadrature_psi(T n, T kappa, Cosine<T> cosine) {
 
 template <class T>
 VMF_HD T implicit_psi(int64_t m, T kappa, Cosine<T> cosine) {
+  kappa = min(T(std::numeric_limits<Scalar<T>>::max()), kappa);  // at infinity d is 0, and so is psi to rounding
   if (m == 2) return detail::quadrature_psi<true>(T(1), kappa, cosine);
   if (m == 3) return detail::sphere_psi(kappa, cosine);
   return detail::quadrature_psi<false>(T(Scalar<T>(m - 1)), kappa, cosine);

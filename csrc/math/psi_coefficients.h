@@ -17,6 +17,16 @@ inline constexpr double gauss_weights_4[4] = {
     0x1.64340f7e7b666p-3,
 };
 
+inline constexpr double gauss_nodes_9[9] = {
+    0x1.04d4d140defa0p-6, 0x1.4fceec3cbf5a0p-4, 0x1.8be85bf1004e8p-3, 0x1.59fb748dbaacdp-2, 0x1.0000000000000p-1,
+    0x1.530245b922a9ap-1, 0x1.9d05e903bfec6p-1, 0x1.d60622786814cp-1, 0x1.f7d95975f9083p-1,
+};
+
+inline constexpr double gauss_weights_9[9] = {
+    0x1.4ce65f803eee6p-5, 0x1.71f7a9b222be9p-4, 0x1.0add87c827509p-3, 0x1.3fd7e9838d513p-3, 0x1.522a43f65486bp-3,
+    0x1.3fd7e9838d513p-3, 0x1.0add87c827509p-3, 0x1.71f7a9b222be9p-4, 0x1.4ce65f803eee6p-5,
+};
+
 inline constexpr double gauss_nodes_10[10] = {
     0x1.ab83f3aa1a500p-7, 0x1.1459a858d3434p-4, 0x1.4848dbae43cd0p-3, 0x1.2219ffb7f4a92p-2, 0x1.b3c6be1db8762p-2,
     0x1.261ca0f123c4fp-1, 0x1.6ef3002405ab7p-1, 0x1.adedc9146f0ccp-1, 0x1.dd74caf4e597ap-1, 0x1.f951f0315796cp-1,

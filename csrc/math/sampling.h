@@ -72,7 +72,8 @@ VMF_HD Proposal<T> propose(T n, Envelope<T> e, Key key, Word<T> row, uint32_t ro
   T share = select(up, large, small), other = select(up, small, large);
   T inverse = quotient(T(1), fma(e.b, share, other));
   T s = T(-0.5) * e.complement * flip * size * inverse;
-  return {{T(2) * e.b * share * inverse, T(2) * other * inverse}, side, coarse_log(test) >= n * (s + log1p_normal(-s))};
+  return {
+      {T(2) * e.b * share * inverse, T(2) * other * inverse}, side, coarse_log(test) >= fma(n, s, scaled_log1p(n, -s))};
 }
 
 // m = 3: the inverse of the distribution function of d at q, 0 < q < 1.

@@ -1,6 +1,6 @@
 // Stands in for CUDA's header: the kernels of csrc/cuda run on the host, a warp at a time, its threads as coroutines
-// that meet at each shuffle. A thread that leaves while others wait at a shuffle is an error, as it is undefined on a
-// GPU.
+// that meet at each shuffle and vote. A thread that leaves while others wait at one is an error, as it is undefined on
+// a GPU.
 #pragma once
 
 #include <ucontext.h>
@@ -81,13 +81,25 @@ void launch(Grid grid, int threads, size_t, cudaStream_t, std::function<void()> 
 
 }  // namespace cuda_on_host
 
+inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
+inline int __ffs(uint32_t bits) { return __builtin_ffs(bits); }
+
 inline void __syncwarp() { cuda_on_host::wait(); }
 template <class T>
-T __shfl_xor_sync(unsigned, T value, int step) {
+T __shfl_sync(unsigned, T value, int source) {
   using namespace cuda_on_host;
   std::memcpy(slots[current], &value, sizeof value);
   wait();
-  std::memcpy(&value, slots[current ^ step], sizeof value);
+  std::memcpy(&value, slots[source % warp], sizeof value);
   wait();
   return value;
+}
+template <class T>
+T __shfl_xor_sync(unsigned all, T value, int step) {
+  return __shfl_sync(all, value, cuda_on_host::current ^ step);
+}
+inline uint32_t __ballot_sync(unsigned all, bool vote) {
+  uint32_t votes = 0;
+  for (int i = 0; i < cuda_on_host::warp; i++) votes |= uint32_t(__shfl_sync(all, vote, i)) << i;
+  return votes;
 }

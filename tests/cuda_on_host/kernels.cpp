@@ -5,7 +5,7 @@
 
 namespace vmf_ops::cuda {
 namespace {
-double shared[6 * 1024];  // what the kernel of the tangents declares
+alignas(16) double shared[6 * 1024];  // what the kernels of a draw declare
 }
 
 template <class T>
