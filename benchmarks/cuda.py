@@ -66,12 +66,13 @@ def element_wise(elements):
             "v U[0,512]": (512 * torch.rand(elements, device="cuda").to(dtype), x),
         }
         i0e = milliseconds(lambda x=x: torch.special.i0e(x))
-        for name, function in (
-            ("log_iv", vmf_ops.log_iv),
-            ("iv_ratio", lambda v, x: vmf_ops.iv_ratio(v + 1, x)),
-            ("vmf_kl_uniform", lambda v, x: vmf_ops.vmf.vmf_kl_uniform(2 * v + 2, x)),
+        for name, function, order in (
+            ("log_iv", vmf_ops.log_iv, lambda v: v),
+            ("iv_ratio", vmf_ops.iv_ratio, lambda v: v + 1),
+            ("vmf_kl_uniform", vmf_ops.vmf.vmf_kl_uniform, lambda v: 2 * v + 2),
         ):
             for label, (v, argument) in orders.items():
+                v = order(v)
                 forward = milliseconds(lambda f=function, v=v, x=argument: f(v, x))
                 both = milliseconds(with_backward(lambda x, f=function, v=v: f(v, x), argument))
                 moved = size * (2 * elements + (v.numel() if isinstance(v, torch.Tensor) else 0))
@@ -112,7 +113,7 @@ def graphed_step(model, loss):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+    return lambda kept=step: graph.replay()  # the optimizer's state must outlive the graph
 
 
 def training(batch):

@@ -112,7 +112,7 @@ def test_log_normalizer(device, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_log_density_at_mode_has_no_error_of_size_kappa(device, dtype):
-    area = torch.tensor([log_sphere_area(int(m)) for m in M], dtype=double)
+    area = torch.tensor([log_sphere_area(int(m)) for m in M], dtype=double, device="cpu")
     exact = TABLE["log_peak"] - area
     m, kappa = inputs(device, dtype)
     scale = 1 + TABLE["log_peak"] + M_LOG_M
@@ -329,7 +329,13 @@ def test_derivative_in_the_dimension_raises(function):
 
 # ---- Derivatives and transforms ----
 
-SHELLS = torch.tensor([16, 3, 2])
+SHELLS = None
+
+
+@pytest.fixture(autouse=True)
+def shells(device):
+    global SHELLS
+    SHELLS = torch.tensor([16, 3, 2], device=device)
 
 
 def arguments(function):

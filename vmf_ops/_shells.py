@@ -1,5 +1,6 @@
 """The shells of a product side by side in one vector: their ambient dimensions, and small constants of them."""
 
+from itertools import groupby
 from numbers import Integral
 
 import torch
@@ -24,10 +25,15 @@ _constants: dict = {}
 
 
 def constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A 1-d tensor of these values, kept: a fresh one would be copied to the device at every call."""
-    # Under a mode like FakeTensorMode, tensors are that mode's own.
+    """A 1-d tensor of these values, kept: a fresh one would be copied to the device at every call.
+
+    The first call of its kind does copy, which the capture of a CUDA graph forbids: so does torch ask for a warm-up.
+    """
+    # Under a mode like FakeTensorMode, tensors are that mode's own. Filled, not copied: a compiled graph then holds no
+    # tensor of the CPU, which would keep it from being a CUDA graph.
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
-        return torch.tensor(values, dtype=dtype, device=device)
+        runs = ((value, len(list(run))) for value, run in groupby(values))
+        return torch.cat([torch.full((length,), value, dtype=dtype, device=device) for value, length in runs])
     key = values, dtype, device
     kept = _constants.get(key)
     if kept is None:

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from torch.autograd import forward_ad
 
 from . import _C  # noqa: F401  (loads the ops)
+from ._shells import constant
 from .special import iv_ratio, iv_ratio_c
 
 __all__ = ["rsvi_correction", "sample_vmf"]
@@ -402,7 +403,7 @@ def rsvi_correction(f: Tensor, z: Tensor, loc: Tensor, kappa: Tensor, dims: Sequ
         # |z - mu|^2 = 2d and |z + mu|^2 = 2c: neither d nor c by cancellation.
         halves = (0.5 * (z - loc).square(), 0.5 * (z + loc).square())
         d, c = (torch.stack([part.sum(-1) for part in t.split(dims, -1)], -1) for t in halves)
-        m = torch.tensor(dims, dtype=compute, device=loc.device)
+        m = constant(dims, compute, loc.device)
         w, n = 1 - d, m - 1
         deviation = torch.where(d < 1, iv_ratio_c(m / 2, kappa) - d, w - iv_ratio(m / 2, kappa))
         score = deviation + (kappa * d * c - n * w) / torch.sqrt(n * n + 4 * kappa * kappa)

@@ -8,6 +8,7 @@ A *latent* is any module from features (..., in_features) to a *posterior* with 
 another topology is another such pair.
 """
 
+import math
 from collections.abc import Iterable
 from itertools import accumulate
 from typing import NamedTuple
@@ -100,7 +101,7 @@ class ProductVMFLatent(nn.Module):
         """Divides each shell of raw (..., Σm) by its length."""
         tiny = torch.finfo(raw.dtype).tiny  # changes no square above 1e-31, and its derivative costs nothing
         if len(set(self.dims)) == 1:
-            shells = raw.unflatten(-1, (len(self.dims), self.dims[0]))
+            shells = torch.unflatten(raw, -1, (len(self.dims), self.dims[0]))
             return (shells * shells.square().sum(-1, keepdim=True).add(tiny).rsqrt()).flatten(-2)
         # Segment sums, not a matrix product with an indicator: that one would be rounded to TF32 or bfloat16.
         owner = shell_of_coordinate(self.dims, raw.device)
@@ -192,10 +193,11 @@ class HypersphericalVAE(nn.Module):
         for start in range(0, num_samples, step):
             z = posterior.rsample((min(step, num_samples - start),))
             logits = self.decoder(z.flatten(0, 1).to(features.dtype))
-            weights = _bernoulli_log_prob(x, logits.flatten(1).unflatten(0, z.shape[:2])) - posterior.log_ratio(z)
+            logits = torch.unflatten(logits.flatten(1), 0, z.shape[:2])
+            weights = _bernoulli_log_prob(x, logits) - posterior.log_ratio(z)
             part = weights.logsumexp(0)
             total = part if total is None else torch.logaddexp(total, part)
-        return total - torch.log(total.new_tensor(num_samples))
+        return total - math.log(num_samples)
 
 
 def _bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
