@@ -63,8 +63,9 @@ def curves(lines: dict[tuple[str, str], tuple[list, list]], title: str, path: Pa
     """Validation ELBO over the epochs, a line for each (gradient, seed) -> (epochs, values)."""
     plt = _pyplot()
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for (gradient, seed), (epochs, values) in lines.items():
-        axis.plot(epochs, values, color=BLUE if gradient == "implicit" else RED, label=f"{gradient}, seed {seed}")
+    for (gradient, seed), (epochs, values) in sorted(lines.items()):
+        style = {"color": BLUE if gradient == "implicit" else RED, "linestyle": ("-", "--", ":")[int(seed) % 3]}
+        axis.plot(epochs, values, **style, label=f"{gradient}, seed {seed}")
     axis.set(xlabel="epoch", ylabel="validation ELBO, nats", title=title)
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
