@@ -334,7 +334,7 @@ __device__ void draw_held(const Shells& shells, const Call<T>& call, Key key, Sh
 template <class T>
 __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     draw_shells(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const int64_t* keys) {
-  extern __shared__ double shared[];
+  extern __shared__ __align__(16) double shared[];
   const auto place = shells.place(blockIdx.x, threadIdx.x);
   const bool inside = place.row < shells.rows;
   const int64_t m = shells.m[place.shell], offset = shells.offset[place.shell];
@@ -375,7 +375,7 @@ template <class T>
 __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     draw_tangents(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const int64_t* keys,
                   int room) {
-  extern __shared__ double shared[];
+  extern __shared__ __align__(16) double shared[];
   T* own = reinterpret_cast<T*>(shared) + threadIdx.x / warp_threads * room;
   const auto place = shells.place(blockIdx.x, threadIdx.x);
   const int64_t m = shells.m[place.shell];
@@ -559,6 +559,7 @@ void sample(const Draw<T>& draw, const int64_t* key, Stream stream) {
     int64_t room = short_room<T>;
     for (int i = 0; i < shells.count; i++)
       if (shells.m[i] > longest_held<T> && shells.m[i] <= longest_room<T> && shells.m[i] > room) room = shells.m[i];
+    room = (room + Normals<T>::count - 1) / Normals<T>::count * Normals<T>::count;  // aligned for the short shells
     const size_t bytes = block_warps * size_t(room) * sizeof(T);
     draw_tangents<<<unsigned(shells.blocks()), block_threads, bytes, stream>>>(shells, Call<T>(draw), key, int(room));
     check(cudaGetLastError());

@@ -17,6 +17,7 @@
 #define __forceinline__ inline
 #define __grid_constant__
 #define __shared__
+#define __align__(bytes)
 #define __launch_bounds__(...)
 
 using cudaError_t = int;
