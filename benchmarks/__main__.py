@@ -39,6 +39,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", action="store_true", help="write the tables to benchmarks/results/ too")
     arguments = parser.parse_args()
+    if arguments.threads < 1 or not 0 < arguments.budget < float("inf"):
+        parser.error("--threads and --budget must be positive")
     sections = arguments.sections or SECTIONS
     if unknown := set(sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")

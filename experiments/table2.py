@@ -9,6 +9,7 @@ sphere dimensions with commas, gaussian:41 for a Gaussian of 41 dimensions, and 
 
 import argparse
 import csv
+import fcntl
 import json
 import os
 import sys
@@ -108,9 +109,11 @@ def read_rows(path: Path, columns=COLUMNS) -> list[dict]:
 
 
 def append_rows(path: Path, rows: list[dict], columns=COLUMNS):
-    """Adds the rows in one write; a line that was cut short is ended first, so that it spoils nothing after it."""
+    """Adds the rows in one write, alone; a line that was cut short is taken away first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0, os.SEEK_END)
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         if file.tell() == 0:
             writer.writeheader()

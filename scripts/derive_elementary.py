@@ -4,6 +4,7 @@ Run: python scripts/derive_elementary.py   (needs mpmath; a few seconds). Prints
 Every fit is Chebyshev interpolation at 60 digits, within a small factor of the minimax polynomial.
 """
 
+import argparse
 from pathlib import Path
 
 import mpmath as mp
@@ -109,4 +110,5 @@ def main():
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

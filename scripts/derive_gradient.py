@@ -3,6 +3,7 @@
 Run: python scripts/derive_gradient.py
 """
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -42,4 +43,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

@@ -3,6 +3,7 @@
 Run: python scripts/gradient_bias.py. No sampling: the estimators' means are integrals over w, by Gauss-Legendre.
 """
 
+import argparse
 from pathlib import Path
 
 import matplotlib
@@ -95,4 +96,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

@@ -9,6 +9,7 @@ Columns: m, kappa, then of vMF(kappa) on the unit sphere of R^m
   log_normalizer log C, entropy, log_peak log C + kappa + log area.
 """
 
+import argparse
 import csv
 from pathlib import Path
 
@@ -59,4 +60,5 @@ def main():
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

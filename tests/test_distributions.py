@@ -670,6 +670,36 @@ def test_half_precision(dtype):
     torch.testing.assert_close(law.entropy().float(), single.entropy(), rtol=4 * eps, atol=0)
 
 
+def test_points_of_another_size_are_refused_and_not_broadcast():
+    loc = normalize(torch.randn(4, 3, dtype=double), dim=-1)
+    law = VonMisesFisher(loc, torch.ones(4, dtype=double), validate_args=False)
+    product = ProductVonMisesFisher(loc, torch.ones(4, 1, dtype=double), (3,), validate_args=False)
+    for density in (law.log_prob, product.log_prob, product.log_ratio):
+        with pytest.raises(ValueError, match=r"value must have shape \(..., 3\), got \(4, 1\)"):
+            density(loc[:, :1])
+    with pytest.raises(ValueError, match="target must have shape"):
+        vmf_nll_loss(loc, 1.0, loc[:, :1])
+    with pytest.raises(TypeError, match="target must be a tensor, not list"):
+        vmf_nll_loss(loc, 1.0, [1.0, 0.0, 0.0])
+
+
+def test_fit_takes_unit_vectors_alone():
+    z = normalize(torch.randn(50, 3, dtype=double), dim=-1)
+    for bad in (3 * z, z.clone().index_fill_(0, torch.tensor([3]), torch.nan)):
+        with pytest.raises(ValueError, match="unit vectors"):
+            VonMisesFisher.fit(bad)
+    with pytest.raises(ValueError, match="nonnegative"):
+        VonMisesFisher.fit(z, torch.full((50,), torch.nan))
+    assert VonMisesFisher.fit(torch.cat([z, -z])).concentration < 1e-15
+    assert VonMisesFisher.fit(torch.stack([z[0], -z[0]])).concentration == 0
+
+
+def test_a_law_of_a_million_dimensions_takes_its_own_draws():
+    law = HypersphericalUniform(10**6)
+    assert law.log_prob(law.sample((2,))).isfinite().all()
+    VonMisesFisher(torch.randn(10**6), torch.tensor(1.0))
+
+
 @pytest.mark.parametrize("module", [vmf_ops.vmf, vmf_ops.distributions])
 def test_examples_in_the_documentation(module):
     torch.set_default_device(None)  # the examples print no device

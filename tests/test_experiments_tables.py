@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import multiprocessing
 import re
 
 import pytest
@@ -75,6 +76,22 @@ def test_a_line_cut_short_is_run_again_and_spoils_nothing(folders, tmp_path):
     path.write_text(whole[:-20])
     table2.main(arguments)
     assert path.read_text() == whole
+
+
+def test_writers_of_one_file_lose_no_row(tmp_path):
+    path, count = tmp_path / "table.csv", 30
+
+    def write(shells):
+        for seed in range(count):
+            table2.append_rows(path, [{"shells": shells, "seed": seed}], ["shells", "seed"])
+
+    workers = [multiprocessing.get_context("fork").Process(target=write, args=(name,)) for name in ("a", "b")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    rows = table2.read_rows(path, ["shells", "seed"])
+    assert sorted((row["shells"], int(row["seed"])) for row in rows) == [(n, i) for n in "ab" for i in range(count)]
 
 
 def test_workers_give_the_rows_that_one_process_gives(folders, tmp_path):

@@ -134,12 +134,20 @@ def _normalized(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     if len(dims) == 1:
         # The largest coordinate as unit, so that no square overflows or vanishes.
         x = x / x.detach().abs().amax(-1, keepdim=True)
-        return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x / x.square().sum(-1, keepdim=True).sqrt()  # vector_norm sums 1e6 coordinates to 1e-5 in float32
     return torch.cat([_normalized(part, (part.shape[-1],)) for part in x.split(dims, -1)], -1)
 
 
 def _log_area(dims: tuple[int, ...]) -> float:
     return sum([log_sphere_area(m) for m in dims])
+
+
+def _check_last(name: str, value: Tensor, size: int):
+    """A last dimension of 1 would be broadcast without a word."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
+    if value.dim() < 1 or value.shape[-1] != size:
+        raise ValueError(f"{name} must have shape (..., {size}), got {tuple(value.shape)}")
 
 
 def _validation(validate_args):
@@ -311,6 +319,7 @@ class VonMisesFisher(_Spherical):
         """log density at unit vectors, batch_shape and leading axes of `value` broadcast."""
         if self._validate_args:
             self._validate_sample(value)
+        _check_last("value", value, self.event_shape[0])
         distance = (value - self.loc).square().sum(-1)
         return log_density_at_mode(self.event_shape[0], self.concentration) - 0.5 * self.concentration * distance
 
@@ -328,13 +337,17 @@ class VonMisesFisher(_Spherical):
         1 - A''/(2(n-1)κA'²), the bias of second order that is left, exact for large κ; for weights, n = (Σw)²/Σw².
 
         Computed in float64, as 1 - R is lost in float32 for κ > 1e6; the result has the dtype of z. A sample of mean 0
-        gives κ = 0 and NaN for loc, one of equal points κ = inf. Differentiable in z and weights, but for the
-        correction.
+        gives κ = 0 and NaN for loc, one of equal points κ = inf, or what their rounding leaves. Where arguments are
+        validated, points that are no unit vectors and negative weights raise ValueError. Differentiable in z and
+        weights, but for the correction.
         """
         if not isinstance(z, Tensor) or not z.is_floating_point():
             raise TypeError("z must be a floating-point tensor of unit vectors")
         if z.dim() < 2 or z.shape[-1] < 2 or z.shape[-2] < 1:
             raise ValueError(f"z must have shape (..., n, m) with n >= 1 and m >= 2, got {tuple(z.shape)}")
+        validated = _validation(None) is None
+        if validated and not unit_vector.check(z).all():
+            raise ValueError("z must hold unit vectors")
         m, points = z.shape[-1], z.double()
         if weights is None:
             weights = torch.ones(z.shape[-2], dtype=torch.float64, device=z.device)
@@ -342,15 +355,17 @@ class VonMisesFisher(_Spherical):
             raise TypeError(f"weights must be a tensor, not {type(weights).__name__}")
         elif weights.dim() < 1 or weights.shape[-1] not in (1, z.shape[-2]):
             raise ValueError(f"weights {tuple(weights.shape)} must broadcast with {tuple(z.shape[:-1])}")
-        elif _validation(None) is None and (weights < 0).any():
+        elif validated and not (weights >= 0).all():
             raise ValueError("weights must be nonnegative")
         weights = weights.double().expand(torch.broadcast_shapes(weights.shape, z.shape[:-1]))
         total = weights.sum(-1)
         share = (weights / total.unsqueeze(-1)).unsqueeze(-1)
-        loc = _normalized((share * points).sum(-2), (m,))
+        mean = (share * points).sum(-2)
+        loc = _normalized(mean, (m,))
         # 1 - R is half the mean square distance from μ, with every digit.
         complement = 0.5 * (share.squeeze(-1) * (points - loc.unsqueeze(-2)).square().sum(-1)).sum(-1)
-        mean_length = torch.where(loc.isnan().any(-1), torch.zeros_like(complement), 1 - complement).clamp(0, 1)
+        none = (mean == 0).all(-1)  # where loc is NaN; other NaNs come from the data
+        mean_length = torch.where(none, torch.zeros_like(complement), 1 - complement).clamp(0, 1)
         concentration = vmf_concentration(m, mean_length)
         if bias_correction:
             n = total.square() / weights.square().sum(-1)
@@ -515,6 +530,7 @@ class ProductVonMisesFisher(_Spherical):
 
     def log_ratio(self, value: Tensor) -> Tensor:
         """log of the density over that of the uniform law, with no term of the sphere's area in it."""
+        _check_last("value", value, self.event_shape[0])
         distance = self._spread(self.concentration) * (value - self.loc).square()
         return log_mode_to_uniform(self._m, self.concentration).sum(-1) - 0.5 * distance.sum(-1)
 
@@ -707,9 +723,12 @@ def vmf_nll_loss(loc: Tensor, concentration: Tensor | float, target: Tensor, *, 
     loc and target (..., m) are unit vectors, which is not checked; concentration >= 0 broadcasts with their batch
     shapes, or is one learned number. Every m and κ is exact to rounding, so the gradient in κ, target's component
     along loc less A_m(κ) with the sign turned, is continuous: there is no switch to an approximation at large κ.
-    reduction: "none", "mean" or "sum"; another raises ValueError.
+    reduction: "none", "mean" or "sum"; another, or a target of another last size, raises ValueError.
     """
     concentration = _as_concentration(concentration, loc)
+    if loc.dim() < 1 or loc.shape[-1] < 2:
+        raise ValueError(f"loc must have shape (..., m) with m >= 2, got {tuple(loc.shape)}")
+    _check_last("target", target, loc.shape[-1])
     distance = (target - loc).square().sum(-1)
     return _reduced(0.5 * concentration * distance - log_density_at_mode(loc.shape[-1], concentration), reduction)
 
