@@ -698,6 +698,20 @@ def test_a_law_of_a_million_dimensions_takes_its_own_draws():
     law = HypersphericalUniform(10**6)
     assert law.log_prob(law.sample((2,))).isfinite().all()
     VonMisesFisher(torch.randn(10**6), torch.tensor(1.0))
+    half = VonMisesFisher(torch.ones(70_000, dtype=torch.float16), 5.0, validate_args=False)
+    assert half.loc.dtype == torch.float16 and abs(half.loc.float().norm() - 1) < 1e-3
+
+
+def test_a_transform_leaves_nothing_behind_that_breaks_the_next():
+    """dims that no other test has, so that the constants of their shells are first made within the transform."""
+    loc = torch.cat([torch.eye(m)[0] for m in (3, 2, 7)])
+
+    def kl(kappa):
+        return ProductVonMisesFisher(loc, kappa, (3, 2, 7)).kl_per_shell().sum()
+
+    kappa = torch.ones(3)
+    torch.func.hessian(kl)(kappa)
+    assert torch.func.grad(kl)(kappa).isfinite().all()
 
 
 @pytest.mark.parametrize("module", [vmf_ops.vmf, vmf_ops.distributions])

@@ -37,7 +37,8 @@ def constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
     key = values, dtype, device
     kept = _constants.get(key)
     if kept is None:
-        with torch.inference_mode(False):
+        # Nor is it a level's of torch.func, which would be kept beyond its end.
+        with torch.inference_mode(False), torch._C._DisableFuncTorch():
             kept = torch.tensor(values, dtype=dtype, device=device)
         if type(kept) is Tensor:  # not the stand-in of a fake or functional mode, which ends with it
             _constants[key] = kept

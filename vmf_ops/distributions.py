@@ -134,7 +134,9 @@ def _normalized(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     if len(dims) == 1:
         # The largest coordinate as unit, so that no square overflows or vanishes.
         x = x / x.detach().abs().amax(-1, keepdim=True)
-        return x / x.square().sum(-1, keepdim=True).sqrt()  # vector_norm sums 1e6 coordinates to 1e-5 in float32
+        # vector_norm sums 1e6 coordinates to 1e-5 in float32; a square sum of them overflows in half.
+        squares = x.square().sum(-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+        return (x / squares.sqrt()).to(x.dtype)
     return torch.cat([_normalized(part, (part.shape[-1],)) for part in x.split(dims, -1)], -1)
 
 

@@ -407,4 +407,4 @@ def rsvi_correction(f: Tensor, z: Tensor, loc: Tensor, kappa: Tensor, dims: Sequ
         w, n = 1 - d, m - 1
         deviation = torch.where(d < 1, iv_ratio_c(m / 2, kappa) - d, w - iv_ratio(m / 2, kappa))
         score = deviation + (kappa * d * c - n * w) / torch.sqrt(n * n + 4 * kappa * kappa)
-        return (f.unsqueeze(-1) * torch.where(m == 3, torch.zeros_like(score), score)).to(dtype)
+        return (f.unsqueeze(-1) * torch.where((m == 3) & (kappa >= 0), torch.zeros_like(score), score)).to(dtype)
