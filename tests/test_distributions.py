@@ -702,6 +702,16 @@ def test_a_law_of_a_million_dimensions_takes_its_own_draws():
     assert half.loc.dtype == torch.float16 and abs(half.loc.float().norm() - 1) < 1e-3
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dimensions_are_not_rounded_in_half_precision(dtype):
+    for m in (513, 70_001):
+        loc, kappa = torch.zeros(m, dtype=dtype), torch.tensor([100.0], dtype=dtype)
+        loc[0] = 1
+        product, single = ProductVonMisesFisher(loc, kappa, (m,)), VonMisesFisher(loc, kappa[0])
+        uniform = HypersphericalUniform(m, dtype=dtype)
+        assert torch.equal(product.kl_per_shell()[0], kl_divergence(single, uniform))
+
+
 def test_a_transform_leaves_nothing_behind_that_breaks_the_next():
     """dims that no other test has, so that the constants of their shells are first made within the transform."""
     loc = torch.cat([torch.eye(m)[0] for m in (3, 2, 7)])

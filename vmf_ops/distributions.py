@@ -491,7 +491,9 @@ class ProductVonMisesFisher(_Spherical):
 
     @property
     def _m(self) -> Tensor:
-        return constant(self.dims, self.concentration.dtype, self.concentration.device)
+        # In half precision a dimension would be rounded.
+        dtype = torch.promote_types(self.concentration.dtype, torch.float32)
+        return constant(self.dims, dtype, self.concentration.device)
 
     def _spread(self, per_shell: Tensor) -> Tensor:
         """(..., K) to (..., Σm): each shell's number at each of its coordinates."""
