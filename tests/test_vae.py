@@ -108,8 +108,8 @@ def test_gradient_option_reaches_the_sampler():
     [
         ((8, (1, 3)), {}, ValueError, "dims"),
         ((8, ()), {}, ValueError, "dims"),
-        ((8, (2.5, 3)), {}, ValueError, "dims"),
-        ((8, "ab"), {}, ValueError, "dims"),
+        ((8, (2.5, 3)), {}, TypeError, "dims"),
+        ((8, "ab"), {}, TypeError, "dims"),
         ((0, (3,)), {}, ValueError, "in_features"),
         ((8, (3,)), {"min_kappa": -1.0}, ValueError, "min_kappa"),
         ((8, (3,)), {"min_kappa": math.nan}, ValueError, "min_kappa"),

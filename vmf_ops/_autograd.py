@@ -28,7 +28,7 @@ def op(name: str, outputs: int = 1):
     return getattr(torch.ops.vmf_ops, name).default
 
 
-def _transformed() -> bool:
+def transformed() -> bool:
     """Whether a torch.func transform or forward-mode AD is active, which must see an autograd.Function."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
@@ -65,7 +65,7 @@ class Function(torch.autograd.Function):
 
     @classmethod
     def apply(cls, *args):
-        if _transformed():
+        if transformed():
             return super().apply(*args)
         return super(torch.autograd.Function, cls).apply(*args)
 
@@ -155,12 +155,12 @@ def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope
 
     def call(v: Tensor, x: Tensor) -> Tensor:
         needs_grad = torch.is_grad_enabled() and (x.requires_grad or v.requires_grad)
-        transformed = _transformed()
-        if not needs_grad and not transformed:
+        under_transform = transformed()
+        if not needs_grad and not under_transform:
             return value(v, x)
-        if order_slope is None and (transformed or v.requires_grad):
+        if order_slope is None and (under_transform or v.requires_grad):
             v = _Refuse.apply(v, refusal)
-        if slope is None and (transformed or x.requires_grad):
+        if slope is None and (under_transform or x.requires_grad):
             x = _Refuse.apply(x, refusal)
         return Elementwise.apply(v, x, value_and_slope is not None and needs_grad and x.requires_grad)[0]
 

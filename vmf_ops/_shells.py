@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 
-def check_dims(dims) -> tuple[int, ...]:
-    """dims as a tuple of integers >= 2, at least one."""
+def check_dims(dims, name: str = "") -> tuple[int, ...]:
+    """dims as a tuple of integers >= 2, at least one; `name` heads the message of an error."""
     try:
         dims = tuple(dims)
     except TypeError:
-        raise TypeError(f"dims must be a sequence of ambient dimensions, not {dims!r}") from None
+        raise TypeError(f"{name}dims must be a sequence of ambient dimensions, not {dims!r}") from None
     for m in dims:
-        if not (type(m) is int or isinstance(m, Integral)) or m < 2:
-            raise ValueError(f"dims must be integers >= 2 (ambient dimensions), not {dims!r}")
-    if not dims:
-        raise ValueError("dims must name one shell at least")
+        if type(m) is not int and (not isinstance(m, Integral) or isinstance(m, bool)):
+            raise TypeError(f"{name}dims must be integers (ambient dimensions), not {dims!r}")
+    if not dims or min(dims) < 2:
+        raise ValueError(f"{name}dims must be ambient dimensions of at least 2, at least one of them, not {dims!r}")
     return tuple(map(int, dims))
 
 
@@ -48,3 +48,13 @@ def constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
 def shell_of_coordinate(dims: tuple[int, ...], device: torch.device) -> Tensor:
     """The index of the shell that each coordinate of the shells side by side belongs to."""
     return constant(tuple(k for k, m in enumerate(dims) for _ in range(m)), torch.int64, device)
+
+
+def normalized(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    if len(dims) == 1:
+        # The largest coordinate as unit, so that no square overflows or vanishes.
+        x = x / x.detach().abs().amax(-1, keepdim=True)
+        # vector_norm sums 1e6 coordinates to 1e-5 in float32; a square sum of them overflows in half.
+        squares = x.square().sum(-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+        return (x / squares.sqrt()).to(x.dtype)
+    return torch.cat([normalized(part, (part.shape[-1],)) for part in x.split(dims, -1)], -1)

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
 
 import torch
 from torch import Generator, Tensor
-from torch.autograd import forward_ad
 
 from . import _C  # noqa: F401  (loads the ops)
-from ._shells import constant
+from ._autograd import transformed
+from ._shells import check_dims, constant
 from .special import iv_ratio, iv_ratio_c
 
 __all__ = ["rsvi_correction", "sample_vmf"]
@@ -135,11 +134,6 @@ def _sum_repeats(grad: Tensor, like: Tensor) -> Tensor:
     return grad if grad.size(0) == like.size(0) else grad.sum(0, keepdim=True)
 
 
-def _differentiated() -> bool:
-    """Whether a torch.func transform or forward-mode AD is active, which must see an autograd.Function."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-
-
 class _Sample(torch.autograd.Function):
     @staticmethod
     def forward(loc, kappa, key, dims, rows, implicit):
@@ -161,7 +155,7 @@ class _Sample(torch.autograd.Function):
         z, cosine, loc, kappa = ctx.saved_tensors
         loc_wanted, kappa_wanted = ctx.needs_input_grad[:2]
         args = (z_grad, z, cosine, loc, kappa, ctx.dims, ctx.implicit, loc_wanted, kappa_wanted)
-        function = _Backward.apply if torch.is_grad_enabled() or _differentiated() else _backward_op
+        function = _Backward.apply if torch.is_grad_enabled() or transformed() else _backward_op
         loc_grad, kappa_grad = function(*args)
         return (
             _sum_repeats(loc_grad, loc) if loc_wanted else None,
@@ -208,7 +202,7 @@ class _SampleEagerly(torch.autograd.Function):
     def backward(ctx, z_grad):
         z, cosine, loc, kappa = ctx.saved_tensors
         (loc_wanted, kappa_wanted), shape = ctx.needs_input_grad[:2], ctx.shape
-        function = _Backward.apply if torch.is_grad_enabled() or _differentiated() else _backward_op
+        function = _Backward.apply if torch.is_grad_enabled() or transformed() else _backward_op
         loc_grad, kappa_grad = function(
             z_grad,
             z,
@@ -236,7 +230,7 @@ def _sample(
     loc: Tensor, kappa: Tensor, key: Tensor, dims: tuple[int, ...], shape: tuple[int, ...], implicit: bool
 ) -> Tensor:
     """The draw of shape (*shape, sum of dims) from loc and kappa of one dtype that broadcast to shape."""
-    if _differentiated():
+    if transformed():
         z, _ = _Sample.apply(_rows(loc, shape), _rows(kappa, shape), key, dims, math.prod(shape), implicit)
     elif torch.is_grad_enabled() and (loc.requires_grad or kappa.requires_grad):
         z = _SampleEagerly.apply(loc, kappa, key, dims, shape, implicit)
@@ -247,10 +241,6 @@ def _sample(
 
 def _described(t) -> str:
     return f"{t.dtype} of shape {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
-
-
-def _is_integer(m) -> bool:
-    return isinstance(m, Integral) and not isinstance(m, bool)
 
 
 def _check(name: str, loc: Tensor, kappa: Tensor, dims) -> tuple[tuple[int, ...], torch.dtype]:
@@ -268,14 +258,10 @@ def _check(name: str, loc: Tensor, kappa: Tensor, dims) -> tuple[tuple[int, ...]
     got = f"got loc of shape {tuple(loc.shape)} and kappa of shape {tuple(kappa.shape)}"
     if loc.dim() == 0 or kappa.dim() == 0:
         raise ValueError(f"{name}: expected loc (..., sum of dims) and kappa (..., number of shells), {got}")
-    if dims is None:
-        dims = (loc.size(-1),)
-    else:
-        if not isinstance(dims, Sequence) or not all(type(m) is int or _is_integer(m) for m in dims):
-            raise TypeError(f"{name}: expected dims to be a sequence of integers, got {dims!r}")
-        dims = tuple(map(int, dims))
-    if not dims or min(dims) < 2:
-        raise ValueError(f"{name}: expected ambient dimensions of at least 2, got dims {dims}; {got}")
+    try:
+        dims = check_dims((loc.size(-1),) if dims is None else dims, f"{name}: ")
+    except ValueError as error:
+        raise ValueError(f"{error}; {got}") from None
     if loc.size(-1) != sum(dims) or kappa.size(-1) != len(dims):
         raise ValueError(f"{name}: dims {dims} need loc (..., {sum(dims)}) and kappa (..., {len(dims)}), {got}")
     return dims, dtype

@@ -1,0 +1,78 @@
+"""The losses: the likelihood, its gradient, training through them."""
+
+import math
+
+import pytest
+import torch
+from laws import DIMS, direction, double, product, seeded_and_validated  # noqa: F401  (a fixture)
+
+from vmf_ops.distributions import (
+    VonMisesFisher,
+    vmf_nll_embedding_loss,
+    vmf_nll_loss,
+)
+from vmf_ops.vmf import log_sphere_area, vmf_mean_length
+
+pytestmark = pytest.mark.usefixtures("device")
+
+
+def test_losses_are_the_negative_log_likelihood():
+    mu, z = direction(6, 8), direction(6, 8)
+    kappa = torch.rand(8, dtype=double) * 30
+    expected = -VonMisesFisher(mu, kappa).log_prob(z)
+    torch.testing.assert_close(vmf_nll_loss(mu, kappa, z, reduction="none"), expected)
+    torch.testing.assert_close(vmf_nll_loss(mu, kappa, z), expected.mean())
+    torch.testing.assert_close(vmf_nll_loss(mu, kappa, z, reduction="sum"), expected.sum())
+    e = kappa.unsqueeze(-1) * mu
+    torch.testing.assert_close(vmf_nll_embedding_loss(e, z, reduction="none"), expected)
+    torch.testing.assert_close(vmf_nll_embedding_loss(e / 100, z), vmf_nll_loss(mu, kappa / 100, z))
+    for loss in (
+        lambda r: vmf_nll_loss(mu, kappa, z, reduction=r),
+        lambda r: vmf_nll_embedding_loss(e, z, reduction=r),
+    ):
+        with pytest.raises(ValueError, match="reduction"):
+            loss("median")
+    with pytest.raises(ValueError, match="last size"):
+        vmf_nll_embedding_loss(e, z[:, :5])
+
+
+def test_embedding_loss_gradient():
+    z = direction(6, 3)
+    e = torch.stack([0.3 * direction(6), 40 * direction(6), 1.0 * direction(6)]).requires_grad_()
+    assert torch.autograd.gradcheck(lambda e: vmf_nll_embedding_loss(e, z, reduction="none"), e)
+    zero = torch.zeros(6, dtype=double, requires_grad=True)
+    value = vmf_nll_embedding_loss(zero, z[0])
+    assert value.item() == pytest.approx(log_sphere_area(6), rel=1e-15)
+    assert torch.equal(torch.autograd.grad(value, zero)[0], -z[0])
+
+
+@pytest.mark.parametrize("m", [3, 512, 4096])
+def test_gradient_in_kappa_is_continuous(m):
+    """Steps of the gradient are those of A_m, at and around kappa = 100 too, where copied losses change method."""
+    mu, z = direction(m, dtype=torch.float32), direction(m, dtype=torch.float32)
+    kappa = torch.cat([torch.linspace(99, 101, 401), torch.logspace(-2, 6, 801)]).requires_grad_()
+    losses = vmf_nll_loss(mu.expand(len(kappa), m), kappa, z, reduction="none")
+    slope = torch.autograd.grad(losses.sum(), kappa)[0].double()
+    length = vmf_mean_length(m, kappa.detach().double())
+    offset = slope - length  # minus the component of z along mu: one number for all kappa
+    assert (offset - offset.median()).abs().max() < 4 * torch.finfo(torch.float32).eps
+
+
+@pytest.mark.parametrize("m, start, true", [(3, 5.0, 300.0), (512, 20.0, 400.0)])
+def test_training_through_kappa_100_lands_on_the_maximum_likelihood(m, start, true):
+    mu = direction(m, dtype=torch.float32)
+    z = VonMisesFisher(mu, true).sample((500,))
+    best = VonMisesFisher.fit(z)
+    log_kappa = torch.tensor(math.log(start), requires_grad=True)
+    optimizer = torch.optim.Adam([log_kappa], lr=0.2)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.98)
+    path = []
+    for _ in range(250):
+        optimizer.zero_grad()
+        loss = vmf_nll_loss(best.loc, log_kappa.exp(), z)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        path.append(log_kappa.exp().item())
+    assert path[0] < 100 < path[-1]
+    assert path[-1] == pytest.approx(best.concentration.item(), rel=1e-3)

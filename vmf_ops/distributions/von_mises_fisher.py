@@ -1,0 +1,127 @@
+"""The von Mises-Fisher law on one sphere."""
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from .._arguments import as_concentration, check_last, common_batch_shape
+from .._shells import normalized
+from ..sampling import sample_vmf
+from ..special import iv_ratio_c
+from ..vmf import (
+    log_density_at_mode,
+    log_sphere_area,
+    mean_length_slope,
+    vmf_kl_uniform,
+    vmf_mean_length,
+)
+from .constraints import unit_vector
+from .estimation import maximum_likelihood
+from .spherical import Spherical, expanded, validation
+
+
+class VonMisesFisher(Spherical):
+    """von Mises-Fisher law on the unit sphere of R^m, with density C_m(κ) exp(κ μᵀz).
+
+    Args:
+        loc: mean direction μ, (..., m) with m >= 2. It is divided by its length, so any nonzero vector will do; with
+            `normalize=False` it must have length 1 already.
+        concentration: κ >= 0, a number or a tensor that broadcasts with loc's batch shape; 0 is the uniform law.
+
+    Errors: TypeError for other dtypes than floating point, or different ones; ValueError for shapes that do not
+    broadcast, and, validated, for a loc of length 0 and for negative or NaN values.
+
+    `log_prob` keeps its digits for any κ (here 1e8 in single precision, see vmf_ops.vmf for the measured errors):
+
+    >>> import torch
+    >>> law = VonMisesFisher(torch.tensor([0.0, 0.0, 2.0]), 1e8)
+    >>> law.mode, law.log_prob(law.mode)
+    (tensor([0., 0., 1.]), tensor(16.5828))
+    """
+
+    support = unit_vector
+    arg_constraints = {"loc": unit_vector, "concentration": constraints.nonnegative}
+    _parameters = ("loc", "concentration")
+
+    def __init__(self, loc, concentration, *, normalize=True, validate_args=None):
+        concentration = as_concentration(concentration, loc)
+        if loc.dim() < 1 or loc.shape[-1] < 2:
+            raise ValueError(f"loc must have shape (..., m) with m >= 2, got {tuple(loc.shape)}")
+        batch_shape = common_batch_shape(loc, concentration.shape)
+        m = loc.shape[-1]
+        if normalize:
+            loc = normalized(loc, (m,))
+        self.loc = expanded(loc, batch_shape + (m,))
+        self.concentration = expanded(concentration, batch_shape)
+        super().__init__(batch_shape, torch.Size((m,)), validate_args=validation(validate_args))
+
+    @property
+    def mode(self) -> Tensor:
+        """μ, at κ = 0 as good as any point."""
+        return self.loc
+
+    @property
+    def mean(self) -> Tensor:
+        """A_m(κ) μ, inside the sphere."""
+        return vmf_mean_length(self.event_shape[0], self.concentration).unsqueeze(-1) * self.loc
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """Variance of each coordinate across μ and along it: A/κ and A', without a division by κ."""
+        m, along = self.event_shape[0], mean_length_slope(self.event_shape[0], self.concentration)
+        complement = iv_ratio_c(m / 2, self.concentration)
+        across = (complement * (2 - complement) - along) / (m - 1)
+        return across.unsqueeze(-1), along.unsqueeze(-1)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each coordinate: the diagonal of the covariance matrix."""
+        across, along = self._moments()
+        square = self.loc.square()
+        return across * (1 - square).clamp_min(0) + along * square
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """A_m(κ)/κ (I - μμᵀ) + A_m'(κ) μμᵀ, (..., m, m)."""
+        across, along = self._moments()
+        identity = torch.eye(self.event_shape[0], dtype=self.loc.dtype, device=self.loc.device)
+        outer = self.loc.unsqueeze(-1) * self.loc.unsqueeze(-2)
+        return across.unsqueeze(-1) * (identity - outer) + along.unsqueeze(-1) * outer
+
+    def rsample(self, sample_shape=(), *, gradient="implicit", generator=None) -> Tensor:
+        """Exact draws, differentiable in loc and concentration; gradient and generator as in vmf_ops.sample_vmf."""
+        return sample_vmf(
+            self.loc,
+            self.concentration.unsqueeze(-1),
+            sample_shape=tuple(sample_shape),
+            gradient=gradient,
+            generator=generator,
+        )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log density at unit vectors, batch_shape and leading axes of `value` broadcast."""
+        if self._validate_args:
+            self._validate_sample(value)
+        check_last("value", value, self.event_shape[0])
+        distance = (value - self.loc).square().sum(-1)
+        return log_density_at_mode(self.event_shape[0], self.concentration) - 0.5 * self.concentration * distance
+
+    def entropy(self) -> Tensor:
+        """-E log p, in nats; the log area of the sphere at κ = 0."""
+        return log_sphere_area(self.event_shape[0]) - vmf_kl_uniform(self.event_shape[0], self.concentration)
+
+    @classmethod
+    def fit(cls, z: Tensor, weights: Tensor | None = None, *, bias_correction: bool = False) -> "VonMisesFisher":
+        """Maximum likelihood of μ and κ from unit vectors z (..., n, m), weights >= 0 broadcasting with (..., n).
+
+        μ is the direction of the mean and κ solves A_m(κ) = R, R the length of the (weighted) mean: too large on
+        average, for m = 3 by 2κ/n. With `bias_correction`, κ maximises the marginal likelihood of R instead, which
+        solves A_m(κ) = R A_m(nRκ) and is 0 where nR² <= 1 (Schou, Biometrika 65 (1978) 369), and is then divided by
+        1 - A''/(2(n-1)κA'²), the bias of second order that is left, exact for large κ; for weights, n = (Σw)²/Σw².
+
+        Computed in float64, as 1 - R is lost in float32 for κ > 1e6; the result has the dtype of z. A sample of mean 0
+        gives κ = 0 and NaN for loc, one of equal points κ = inf, or what their rounding leaves. Where arguments are
+        validated, points that are no unit vectors and negative weights raise ValueError. Differentiable in z and
+        weights, but for the correction.
+        """
+        loc, concentration = maximum_likelihood(z, weights, bias_correction)
+        return cls(loc.to(z.dtype), concentration.to(z.dtype), normalize=False, validate_args=False)
