@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ._compile import allow_in_graph
+
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -165,7 +167,7 @@ def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope
         return Elementwise.apply(v, x, value_and_slope is not None and needs_grad and x.requires_grad)[0]
 
     call.__name__ = call.__qualname__ = name
-    return torch.compiler.allow_in_graph(call)
+    return allow_in_graph(call)
 
 
 def promote(name, v, x, *, order="v", argument="x", order_dtype_counts=True):

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from . import _C  # noqa: F401  (loads the ops)
 from ._autograd import transformed
+from ._compile import allow_in_graph
 from ._shells import check_dims, constant
 from .special import iv_ratio, iv_ratio_c
 
@@ -225,7 +226,7 @@ def _draw(loc, kappa, key, dims, shape):
     return _op(_rows(loc, shape), _rows(kappa, shape), dims, key, math.prod(shape))
 
 
-@torch.compiler.allow_in_graph
+@allow_in_graph
 def _sample(
     loc: Tensor, kappa: Tensor, key: Tensor, dims: tuple[int, ...], shape: tuple[int, ...], implicit: bool
 ) -> Tensor:
