@@ -58,8 +58,8 @@ struct LogIvOrderSlope {
   template <class T>
   VMF_HD static T integral(T v, T x) {
     constexpr double pi = 3.141592653589793;
-    static constexpr Table<T, coefficients::gauss_nodes> nodes;
-    static constexpr Table<T, coefficients::gauss_weights> weights;
+    static constexpr Table<T, coefficients::gauss_nodes> nodes{};
+    static constexpr Table<T, coefficients::gauss_weights> weights{};
     // The integrands are below eps beyond these ends; x is at most 26 here.
     T top = T(pi) * min(T(1), sqrt(T(20) / x)), cut = T(38) / x;
     T end = log1p(cut + sqrt(cut * (cut + T(2))));  // acosh(1 + cut)

@@ -34,8 +34,8 @@ namespace detail {
 // sum_i weight_i f(node_i).
 template <const auto& nodes, const auto& weights, class T, class F>
 VMF_HD T gauss_sum(F&& f) {
-  static constexpr Table<T, nodes> node;
-  static constexpr Table<T, weights> weight;
+  static constexpr Table<T, nodes> node{};
+  static constexpr Table<T, weights> weight{};
   T sum = T(0);
   for (int i = 0; i < node.size; i++) sum = fma(T(weight.at[i]), f(T(node.at[i])), sum);
   return sum;
