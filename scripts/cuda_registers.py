@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from typing import NamedTuple
 
 CUDA = pathlib.Path(__file__).parent.parent / "csrc" / "cuda"
 ARCHITECTURES = ("sm_80", "sm_90")
@@ -30,21 +31,34 @@ def short(symbol, names):
     return re.sub(r"^elementwise_kernel<(.*)>$", r"\1", name)
 
 
+class Use(NamedTuple):
+    """What a kernel takes of the machine: registers of a thread, bytes of its stack, bytes spilled to memory."""
+
+    registers: int
+    stack: int
+    spilled: int
+
+
+def kernel_resources(report):
+    """(symbol, architecture) -> Use, from what ptxas -v reports."""
+    pattern = (
+        r"Compiling entry function '(\S+)' for '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+        r"(\d+) bytes spill loads.*?Used (\d+) registers"
+    )
+    return {
+        (symbol, architecture): Use(int(registers), int(stack), int(stores) + int(loads))
+        for symbol, architecture, stack, stores, loads, registers in re.findall(pattern, report, flags=re.DOTALL)
+    }
+
+
 def compile_one(path, nvcc, names):
-    """(kernel, architecture) -> (registers, bytes spilled)."""
+    """(kernel, architecture) -> Use."""
     targets = [f"-gencode=arch={a.replace('sm', 'compute')},code={a}" for a in ARCHITECTURES]
     report = subprocess.run([nvcc, *FLAGS, *targets, str(path)], capture_output=True, text=True)
     if report.returncode:
         sys.exit(report.stderr)
-    pattern = (
-        r"Compiling entry function '(\S+)' for '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
-        r".*?Used (\d+) registers"
-    )
-    found = re.findall(pattern, report.stderr + report.stdout, flags=re.DOTALL)
-    return {
-        (short(symbol, names), architecture): (int(registers), int(stores) + int(loads))
-        for symbol, architecture, stores, loads, registers in found
-    }
+    resources = kernel_resources(report.stderr + report.stdout)
+    return {(short(symbol, names), architecture): use for (symbol, architecture), use in resources.items()}
 
 
 def main():
@@ -56,13 +70,20 @@ def main():
         kernels |= compile_one(path, nvcc, enumerators())
     version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
     release = re.search(r"release .*", version).group()
-    spilling = sum(spilled > 0 for _, spilled in kernels.values())
+    spilling = sum(use.spilled > 0 for use in kernels.values())
     print(f"nvcc {release}: registers of a thread; {spilling} of {len(kernels)} kernels spill\n")
     print("| kernel | " + " | ".join(ARCHITECTURES) + " |\n|---|" + "---|" * len(ARCHITECTURES))
     for name in sorted({name for name, _ in kernels}):
         cells = [kernels[name, architecture] for architecture in ARCHITECTURES]
-        print(f"| {name} | " + " | ".join(f"{r}, {s} bytes spilled" if s else str(r) for r, s in cells) + " |")
-    return any(spilled for _, spilled in kernels.values())
+        print(
+            f"| {name} | "
+            + " | ".join(
+                f"{registers}, {spilled} bytes spilled" if spilled else str(registers)
+                for registers, _, spilled in cells
+            )
+            + " |"
+        )
+    return any(use.spilled for use in kernels.values())
 
 
 if __name__ == "__main__":
