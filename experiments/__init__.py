@@ -1,1 +1,1 @@
-"""The hyperspherical product-space VAE of the paper, as commands: train, demo, table2, report."""
+"""The hyperspherical product-space VAE of the paper, as commands: train, demo, tables, report."""

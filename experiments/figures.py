@@ -1,4 +1,4 @@
-"""The figures of the report: KL over (m, κ), KL of each shell, training curves, each circle turned once."""
+"""The figures of the report: KL over (m, κ), KL of each shell, in training too, and each circle turned once."""
 
 import statistics
 from pathlib import Path
@@ -8,17 +8,10 @@ import torch
 
 import vmf_ops
 from experiments import data
-
-IGNORED = 0.1
-"""Nats above the least that its smallest κ allows, from which on a shell's KL counts as information on the image."""
+from experiments.claims import in_use
 
 BLUE, RED = "#2f6fa7", "#d1603d"
-
-
-def in_use(dims, min_kappa: float, kl) -> list[bool]:
-    """Whether the decoder is told anything by each shell, of these ambient dimensions and this KL."""
-    least = vmf_ops.vmf_kl_uniform(torch.tensor(dims), min_kappa)
-    return (torch.as_tensor(kl) >= least + IGNORED).tolist()
+DASHES = ("-", "--", ":")
 
 
 def divergence(path: Path):
@@ -59,30 +52,51 @@ def shells(kinds: dict[str, dict[str, list]], path: Path):
     _save(figure, path)
 
 
-def curves(lines: dict[tuple[str, str], tuple[list, list]], title: str, path: Path):
-    """Validation ELBO over the epochs, a line for each (gradient, seed) -> (epochs, values)."""
+def torus(rows: dict[tuple[int, str], tuple[list, list]], path: Path):
+    """Validation ELBO over the epochs, a line for each (circles, seed) -> (epochs, values)."""
     plt = _pyplot()
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for (gradient, seed), (epochs, values) in sorted(lines.items()):
-        style = {"color": BLUE if gradient == "implicit" else RED, "linestyle": ("-", "--", ":")[int(seed) % 3]}
-        axis.plot(epochs, values, **style, label=f"{gradient}, seed {seed}")
-    axis.set(xlabel="epoch", ylabel="validation ELBO, nats", title=title)
+    fewest = min(count for count, _ in rows)
+    for (count, seed), (epochs, values) in sorted(rows.items()):
+        style = {"color": BLUE if count == fewest else RED, "linestyle": DASHES[int(seed) % len(DASHES)]}
+        axis.plot(epochs, values, **style, label=f"{count} circles, seed {seed}")
+    axis.set(xlabel="epoch", ylabel="validation ELBO, nats", title="Circles alone")
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 
+def awakening(runs: dict[str, tuple[list, list]], path: Path):
+    """The KL of each shell over the epochs, a picture for each title -> (epochs, the shells' KL at each)."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(
+        1, len(runs), figsize=(4 * len(runs), 3), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axis, (title, (epochs, kl)) in zip(axes[0], runs.items(), strict=True):
+        for k, values in enumerate(zip(*kl, strict=True)):
+            axis.plot(epochs, values, label=f"shell {k + 1}")
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("epoch")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("KL, nats")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
 @torch.no_grad()
-def circles(vae, images: data.Images, path: Path, steps=16):
+def circles(vae, images: data.Images, path: Path, *, extremes=False, steps=16):
     """Each circle of one test image's latent turned once, all else kept: the paper's Figure B.2.
 
-    A circle that the decoder uses changes the image as it turns; one that it ignores does not.
+    A circle that the decoder uses changes the image as it turns; one that it ignores does not. With `extremes` the two
+    circles of the largest and the smallest KL alone: the paper's Figure 2.
     """
     plt = _pyplot()
     kl = vae.latent(vae.encoder(images.test[:1000].float())).kl_per_shell().mean(0)
     used = in_use(vae.latent.dims, vae.latent.min_kappa, kl)
     posterior = vae.latent(vae.encoder(images.test[:1].float()))
     turned = [k for k, m in enumerate(posterior.dims) if m == 2]
+    if extremes:
+        turned = [max(turned, key=lambda k: kl[k]), min(turned, key=lambda k: kl[k])]
     angle = torch.arange(steps) * (2 * torch.pi / steps)
     height, width = images.shape
     figure, axes = plt.subplots(len(turned), 1, figsize=(steps * 0.6, 0.85 * len(turned)), squeeze=False)
@@ -109,5 +123,5 @@ def _pyplot():
 
 
 def _save(figure, path: Path):
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=100)
     _pyplot().close(figure)

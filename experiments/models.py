@@ -6,9 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vmf_ops.vae import HypersphericalVAE, ProductVMFLatent
+from experiments import published
+from vmf_ops.vae import HypersphericalVAE, ProductVMFLatent, ProductVMFPosterior
 
 HIDDEN = (256, 128)
+
+CONCENTRATIONS = {
+    "softplus": lambda raw, degrees: F.softplus(raw),
+    "scaled": lambda raw, degrees: degrees * F.softplus(raw),
+    "exp": lambda raw, degrees: raw.exp(),
+}
+"""What is added to the least κ, from the head's number and the shell's degrees of freedom m - 1."""
+
+LAWS = ("exact", "published")
 
 
 def ambient_dims(shells) -> tuple[int, ...]:
@@ -61,11 +71,43 @@ class GaussianLatent(nn.Module):
         return torch.randn(n, self.size, device=self.mean.weight.device)
 
 
-def build(pixels: int, shells, model: str = "vmf", *, min_kappa: float = 1.0, gradient: str = "implicit"):
-    """The paper's VAE: MLP pixels-256-128-latent, mirrored, ReLU. "gaussian" has the shells' ambient size."""
+class PublishedPosterior(ProductVMFPosterior):
+    """Density and KL of von Mises-Fisher laws, samples by the published code."""
+
+    def rsample(self, sample_shape=()) -> Tensor:
+        shape = torch.Size(sample_shape)
+        loc, kappa = self.loc, self.concentration
+        return published.product(loc.expand(shape + loc.shape), kappa.expand(shape + kappa.shape), self.dims)
+
+
+class VariantLatent(ProductVMFLatent):
+    """The product of spheres with another map to κ, one of CONCENTRATIONS, or drawn from another of the LAWS."""
+
+    def __init__(self, in_features: int, dims, *, kappa: str = "softplus", law: str = "exact", **options):
+        super().__init__(in_features, dims, **options)
+        self.kappa, self.law = kappa, law
+        self.register_buffer("degrees", torch.tensor(self.dims) - 1.0, persistent=False)
+
+    def concentration(self, raw: Tensor) -> Tensor:
+        return self.min_kappa + CONCENTRATIONS[self.kappa](raw, self.degrees)
+
+    def forward(self, features: Tensor) -> ProductVMFPosterior:
+        posterior = super().forward(features)
+        if self.law == "exact":
+            return posterior
+        return PublishedPosterior(posterior.loc, posterior.concentration, self.dims)
+
+
+def build(pixels: int, shells, model: str = "vmf", *, kappa: str = "softplus", law: str = "exact", **options):
+    """The paper's VAE: MLP pixels-256-128-latent, mirrored, ReLU. "gaussian" has the shells' ambient size.
+
+    The options are `VariantLatent`'s.
+    """
     dims = ambient_dims(shells)
-    if model == "vmf":
-        latent = ProductVMFLatent(HIDDEN[-1], dims, min_kappa=min_kappa, gradient=gradient)
+    if model == "vmf" and (kappa, law) == ("softplus", "exact"):
+        latent = ProductVMFLatent(HIDDEN[-1], dims, **options)
+    elif model == "vmf":
+        latent = VariantLatent(HIDDEN[-1], dims, kappa=kappa, law=law, **options)
     else:
         latent = GaussianLatent(HIDDEN[-1], sum(dims))
     decoder = nn.Sequential(*_relu_layers(latent.size, *reversed(HIDDEN)), nn.Linear(HIDDEN[0], pixels))

@@ -9,6 +9,7 @@ torchrun --nproc-per-node 2 -m experiments.train ...; the batch is shared among 
 import argparse
 import contextlib
 import dataclasses
+import fcntl
 import json
 import math
 import os
@@ -20,8 +21,30 @@ import torch
 
 from experiments import data, models
 
-MODELS = ("vmf", "gaussian")
-GRADIENTS = ("implicit", "rsvi")
+CHOICES = {
+    "model": ("vmf", "gaussian"),
+    "gradient": ("implicit", "rsvi"),
+    "law": models.LAWS,
+    "kappa": tuple(models.CONCENTRATIONS),
+    "shell_warmup": ("together", "in_turn"),
+}
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
+
+
+OPTIONS = {
+    "gradient": str,
+    "law": str,
+    "kappa": str,
+    "min_kappa": float,
+    "beta": numbers,
+    "free_bits": float,
+    "samples": int,
+    "shell_warmup": str,
+}
+"""The settings that a row's name can hold, and how each is read: what departs from the paper's model or bound."""
 
 
 class TrainingError(Exception):
@@ -38,8 +61,13 @@ class Config:
     epochs: int = 300
     seed: int = 0
     gradient: str = "implicit"
+    law: str = "exact"
+    kappa: str = "softplus"
     min_kappa: float = 1.0
     beta: tuple[float, ...] = (1.0,)
+    free_bits: float = 0.0
+    samples: int = 1
+    shell_warmup: str = "together"
     batch_size: int = 100
     learning_rate: float = 1e-3
     warmup: int = -1
@@ -52,30 +80,45 @@ class Config:
             object.__setattr__(self, "warmup", min(100, self.epochs // 3))
         if self.epochs < 1 or self.warmup >= self.epochs:
             raise TrainingError(f"{self.epochs} epochs, {self.warmup} of warm-up: the best model is chosen after it")
-        for name, choices in (("model", MODELS), ("gradient", GRADIENTS)):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise TrainingError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
         shells = len(self.shells) if self.model == "vmf" else 1
         if len(self.beta) not in (1, shells):
             raise TrainingError(f"beta needs one number or one per shell ({shells}), got {len(self.beta)}")
-        for name in ("batch_size", "patience", "importance_samples"):
+        for name in ("batch_size", "patience", "importance_samples", "samples"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("min_kappa", "free_bits"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TrainingError(f"{name} must be a finite number >= 0, got {getattr(self, name)}")
+        if self.model == "gaussian":
+            for name in ("gradient", "law", "kappa", "min_kappa"):
+                if getattr(self, name) != getattr(Config, name):
+                    raise TrainingError(f"a Gaussian has no {name}, got {getattr(self, name)}")
+        if self.law == "published" and self.gradient != "rsvi":
+            raise TrainingError("law=published has the gradient of its accepted proposal alone: gradient=rsvi")
 
     @property
     def label(self) -> str:
-        """The row's name in tables: its shells, or gaussian:size, and each option that is not the paper's."""
+        """The row's name in tables: its shells, or gaussian:size, and each of OPTIONS that is not the default."""
         shells = ",".join(map(str, self.shells))
         words = [shells if self.model == "vmf" else f"gaussian:{sum(models.ambient_dims(self.shells))}"]
-        if self.min_kappa != 1:
-            words.append(f"min_kappa={self.min_kappa:g}")
-        if self.beta != (1.0,):
-            words.append("beta=" + ",".join(f"{b:g}" for b in self.beta))
+        for name in OPTIONS:
+            value = getattr(self, name)
+            if value != getattr(Config, name):
+                parts = value if isinstance(value, tuple) else (value,)
+                words.append(f"{name}=" + ",".join(p if isinstance(p, str) else f"{p:g}" for p in parts))
         return " ".join(words)
 
     def folder(self, root="runs") -> Path:
-        name = f"{self.dataset}_{self.label}_{self.gradient}_{self.epochs}_{self.seed}"
+        name = f"{self.dataset}_{self.label}_{self.epochs}_{self.seed}"
         return Path(root) / name.replace(" ", "_").replace(":", "").replace(",", "-")
+
+    def build(self, pixels: int):
+        """The untrained VAE, for images of so many pixels."""
+        options = {name: getattr(self, name) for name in ("gradient", "law", "kappa", "min_kappa")}
+        return models.build(pixels, self.shells, self.model, **options)
 
 
 @contextlib.contextmanager
@@ -93,14 +136,41 @@ def flushed_denormals():
         torch.set_flush_denormal(before)
 
 
-@flushed_denormals()
+@contextlib.contextmanager
+def locked(folder: Path):
+    """The folder is this process's alone; raises TrainingError where another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise TrainingError(f"{folder}: another process trains there") from None
+    finally:
+        os.close(descriptor)
+
+
 def train(config: Config, images: data.Images, out: Path, *, fabric=None, progress=True) -> dict:
-    """Trains, or goes on training, in the folder `out`; returns the result, which is also in out/result.json."""
+    """Trains, or goes on training, in the folder `out`; returns the result, which is also in out/result.json.
+
+    A run that is finished is not trained again, and one folder belongs to one run and one process at a time.
+    """
     fabric = fabric or make_fabric()
     if config.batch_size % fabric.world_size:
         raise TrainingError(f"batch size {config.batch_size} cannot be shared by {fabric.world_size} processes")
+    result = finished(config, out)
+    if result is not None:
+        return result
+    with contextlib.ExitStack() as stack:
+        if fabric.is_global_zero:
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(out))
+        return _train(config, images, out, fabric, progress)
+
+
+@flushed_denormals()
+def _train(config: Config, images: data.Images, out: Path, fabric, progress) -> dict:
     torch.manual_seed(config.seed)
-    vae = models.build(images.size, config.shells, config.model, min_kappa=config.min_kappa, gradient=config.gradient)
+    vae = config.build(images.size)
     # Fused Adam does the same arithmetic in one pass over the parameters.
     model, optimizer = fabric.setup(vae, torch.optim.Adam(vae.parameters(), lr=config.learning_rate, fused=True))
     images = images.to(fabric.device)
@@ -112,8 +182,6 @@ def train(config: Config, images: data.Images, out: Path, *, fabric=None, progre
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         state = _resume(checkpoint, config, fabric, vae, optimizer, shuffle)
-    if fabric.is_global_zero:
-        out.mkdir(parents=True, exist_ok=True)
 
     bar = _progress_bar(config, state["epoch"], progress and fabric.is_global_zero)
     while state["epoch"] < config.epochs and state["stale"] < config.patience:
@@ -121,7 +189,8 @@ def train(config: Config, images: data.Images, out: Path, *, fabric=None, progre
         epoch = state["epoch"] = state["epoch"] + 1
         warm = min(1.0, epoch / config.warmup) if config.warmup else 1.0
         trained = _train_epoch(fabric, model, optimizer, images, config, warm, shuffle)
-        elbo = evaluate(fabric, vae, images.validation)["elbo"]
+        validation = evaluate(fabric, vae, images.validation)
+        elbo = validation["elbo"]
         if not (math.isfinite(trained) and math.isfinite(elbo)):
             raise TrainingError(f"epoch {epoch} gave {trained} in training and {elbo} in validation: not a number")
         if epoch > config.warmup:
@@ -132,7 +201,8 @@ def train(config: Config, images: data.Images, out: Path, *, fabric=None, progre
                 state["stale"] += 1
         seconds = time.perf_counter() - start
         state["seconds"] += seconds
-        state["history"].append({"epoch": epoch, "train": trained, "validation": elbo, "seconds": seconds})
+        point = {"epoch": epoch, "train": trained, "validation": elbo, "kl_per_shell": validation["kl_per_shell"]}
+        state["history"].append(point | {"seconds": seconds})
         _save(checkpoint, config, fabric, vae, optimizer, shuffle, state)
         bar.set_postfix(train=f"{trained:.2f}", validation=f"{elbo:.2f}", refresh=False)
         bar.update()
@@ -169,9 +239,7 @@ def make_fabric(accelerator="cpu", devices=1):
 
 def _train_epoch(fabric, model, optimizer, images, config, warm, shuffle) -> float:
     """One pass over the training images in a new order; returns the mean ELBO under the warm-up's β."""
-    beta = warm * config.beta[0]
-    if len(config.beta) > 1:
-        beta = warm * torch.tensor(config.beta, device=fabric.device)
+    beta = _beta(config, warm, fabric.device)
     order = torch.randperm(len(images.train), generator=shuffle).to(fabric.device)
     # The rows left over stay out, so that each process makes the same number of equal steps.
     size = min(config.batch_size, len(order) - len(order) % fabric.world_size)
@@ -180,11 +248,28 @@ def _train_epoch(fabric, model, optimizer, images, config, warm, shuffle) -> flo
     model.train()
     for index in batches[:, fabric.global_rank].unbind():
         optimizer.zero_grad()
-        loss = -model(images.batch(index), beta).value.mean()
+        x = images.batch(index)
+        elbo = model(x.repeat(config.samples, 1) if config.samples > 1 else x, beta)
+        loss = -elbo.value.mean()
+        if config.free_bits:
+            # So many nats of a shell's KL, in the batch's mean, cost nothing (Kingma et al., 2016, appendix C.8).
+            loss = (beta * elbo.kl.mean(0).clamp_min(config.free_bits)).sum() - elbo.reconstruction.mean()
         fabric.backward(loss)
         optimizer.step()
         total -= loss.detach()
     return (fabric.all_reduce(total, reduce_op="sum") / (len(batches) * fabric.world_size)).item()
+
+
+def _beta(config, warm: float, device):
+    """The KL's weight, one for all shells or one for each, when so much of the warm-up, 0 to 1, is over."""
+    if config.shell_warmup == "in_turn":
+        # Each shell's weight rises when that of the one before has risen.
+        count = len(config.shells)
+        turns = (warm * count - torch.arange(count, device=device)).clamp(0, 1)
+        return turns * torch.tensor(config.beta, device=device)
+    if len(config.beta) > 1:
+        return warm * torch.tensor(config.beta, device=device)
+    return warm * config.beta[0]
 
 
 @torch.no_grad()
@@ -241,6 +326,24 @@ def _resume(checkpoint, config, fabric, vae, optimizer, shuffle) -> dict:
     return contents
 
 
+RESULT_COLUMNS = ("label", "ll", "elbo", "reconstruction", "kl", "kl_per_shell", "trained_epochs", "seconds", "history")
+
+
+def finished(config: Config, out: Path) -> dict | None:
+    """The result of this run in the folder `out`, if it is there; raises TrainingError if another's is."""
+    path = out / "result.json"
+    if not path.exists():
+        return None
+    try:
+        result = json.loads(path.read_text())
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise TrainingError(f"{path}: not a readable result ({error})") from None
+    if not isinstance(result, dict) or not result.keys() >= set(RESULT_COLUMNS):
+        raise TrainingError(f"{path}: not the result of a training run")
+    check_same_run(config, result, path)
+    return result
+
+
 def read_checkpoint(path: Path) -> dict:
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
@@ -254,11 +357,12 @@ def read_checkpoint(path: Path) -> dict:
 
 def check_same_run(config: Config, stored: dict, path: Path):
     """Raises TrainingError where what is stored in path came from other settings."""
+    defaults = _plain(Config())
     for name, value in _plain(config).items():
-        if stored.get(name) != value:
-            raise TrainingError(
-                f"{path} belongs to a run with {name} {stored.get(name)}, not {value}: choose another folder"
-            )
+        # A file that does not name one of OPTIONS is older than the option, and has its default.
+        found = stored.get(name, defaults[name] if name in OPTIONS else None)
+        if found != value:
+            raise TrainingError(f"{path} belongs to a run with {name} {found}, not {value}: choose another folder")
 
 
 def replace_file(path: Path, write):
@@ -303,12 +407,21 @@ def main(argv=None):
     parser.add_argument("--dataset", choices=data.DATASETS, default="digits")
     parser.add_argument("--data-dir", type=Path, help="folder of the data set's files (digits needs none)")
     parser.add_argument("--shells", default="15,10,4,3,2,1", help="sphere dimensions d (a circle is 1)")
-    parser.add_argument("--model", choices=MODELS, default="vmf")
+    parser.add_argument("--model", choices=CHOICES["model"], default="vmf")
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--gradient", choices=GRADIENTS, default="implicit")
-    parser.add_argument("--min-kappa", type=float, default=1.0, help="kappa = this + softplus; 0 reaches the prior")
-    parser.add_argument("--beta", default="1", help="weight of the KL, one number or one per shell")
+    for name, help in {
+        "gradient": "of the samples; rsvi is the paper's, which is biased",
+        "law": "of the samples; published is what the paper's code draws from",
+        "kappa": "softplus(t), (m-1) softplus(t) or exp(t), added to --min-kappa",
+        "shell_warmup": "of the KL of all shells together, or of one after the other",
+    }.items():
+        choices = CHOICES[name]
+        parser.add_argument(f"--{name.replace('_', '-')}", choices=choices, default=choices[0], help=help)
+    parser.add_argument("--min-kappa", type=float, default=1.0, help="the least kappa; 0 reaches the prior")
+    parser.add_argument("--beta", type=numbers, default=(1.0,), help="weight of the KL, one number or one per shell")
+    parser.add_argument("--free-bits", type=float, default=0.0, help="nats of each shell's KL that cost nothing")
+    parser.add_argument("--samples", type=int, default=1, help="of the latent for each image in training")
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--warmup", type=int, default=-1, help="epochs of KL warm-up (a third of all, at most 100)")
@@ -324,7 +437,6 @@ def main(argv=None):
         names = {field.name for field in dataclasses.fields(Config)}
         options = {name: value for name, value in vars(args).items() if name in names}
         options["shells"] = models.parse_shells(args.shells)
-        options["beta"] = tuple(map(float, args.beta.split(",")))
         config = Config(**options)
         torch.set_num_threads(args.threads)
         # Read before the processes are started and anything is written, so that a bad file is one line.

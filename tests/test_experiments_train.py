@@ -61,6 +61,12 @@ def test_warmup_is_a_third_and_at_most_a_hundred_epochs():
         {"model": "gaussian", "shells": (2, 1), "beta": (1.0, 2.0)},
         {"model": "laplace"},
         {"gradient": "exact"},
+        {"law": "published"},
+        {"kappa": "square"},
+        {"samples": 0},
+        {"free_bits": -1.0},
+        {"min_kappa": float("nan")},
+        {"model": "gaussian", "min_kappa": 0.0},
     ],
 )
 def test_impossible_settings_are_refused(options):
@@ -71,7 +77,16 @@ def test_impossible_settings_are_refused(options):
 # ---- One run ----
 
 
-@pytest.mark.parametrize("options", [{}, {"model": "gaussian"}, {"min_kappa": 0.0, "beta": (1.0, 1.0, 2.0)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"model": "gaussian"},
+        {"min_kappa": 0.0, "beta": (1.0, 1.0, 2.0)},
+        {"gradient": "rsvi", "law": "published", "kappa": "scaled"},
+        {"kappa": "exp", "samples": 2, "shell_warmup": "in_turn"},
+    ],
+)
 def test_training_raises_the_bound(options, images, tmp_path):
     config = train.Config(**TINY | options)
     result = train.train(config, images, tmp_path / "run", progress=False)
@@ -82,6 +97,27 @@ def test_training_raises_the_bound(options, images, tmp_path):
     assert len(result["kl_per_shell"]) == (1 if options.get("model") else 3)
     assert lasting(json.loads((tmp_path / "run" / "result.json").read_text())) == lasting(result)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "result.json"]
+
+
+def test_free_bits_are_free(images, tmp_path):
+    config = train.Config(**TINY | {"free_bits": 2.0, "epochs": 12})
+    assert min(train.train(config, images, tmp_path / "run", progress=False)["kl_per_shell"]) > 1.5
+
+
+def test_shells_are_warmed_up_in_turn():
+    config = train.Config(shells=(3, 2, 1), shell_warmup="in_turn", beta=(1.0, 1.0, 4.0))
+    weights = [train._beta(config, warm, "cpu").tolist() for warm in (1 / 6, 0.5, 5 / 6, 1.0)]
+    expected = [[0.5, 0, 0], [1, 0.5, 0], [1, 1, 2], [1, 1, 4]]
+    torch.testing.assert_close(torch.tensor(weights), torch.tensor(expected))
+
+
+def test_the_map_to_kappa_is_the_option_s():
+    raw = torch.tensor([[-1.0, 2.0]])
+    softplus = torch.nn.functional.softplus(raw)
+    degrees = torch.tensor([3.0, 1.0])
+    for kappa, expected in {"softplus": softplus, "scaled": degrees * softplus, "exp": raw.exp()}.items():
+        latent = models.VariantLatent(2, (4, 2), kappa=kappa, min_kappa=0.5)
+        torch.testing.assert_close(latent.concentration(raw), 0.5 + expected)
 
 
 def test_the_kept_model_is_the_best_after_warmup(images, tmp_path):
@@ -165,6 +201,7 @@ def test_a_killed_process_goes_on_to_the_same_result(images, tmp_path):
 
 def test_a_checkpoint_of_other_settings_or_damaged_is_refused(images, tmp_path):
     train.train(train.Config(**TINY | {"epochs": 1}), images, tmp_path, progress=False)
+    (tmp_path / "result.json").unlink()
     with pytest.raises(train.TrainingError, match="seed 0, not 3"):
         train.train(train.Config(**TINY | {"epochs": 1, "seed": 3}), images, tmp_path, progress=False)
     checkpoint = tmp_path / "checkpoint.pt"
@@ -178,6 +215,40 @@ def test_a_checkpoint_of_other_settings_or_damaged_is_refused(images, tmp_path):
     with pytest.raises(train.TrainingError, match="checkpoint.pt: not a readable") as caught:
         train.train(train.Config(**TINY | {"epochs": 1}), images, tmp_path, progress=False)
     assert "\n" not in str(caught.value)
+
+
+def test_a_finished_run_is_not_trained_again_and_a_foreign_result_not_overwritten(images, tmp_path):
+    config = train.Config(**TINY | {"epochs": 1})
+    first = train.train(config, images, tmp_path, progress=False)
+    (tmp_path / "checkpoint.pt").unlink()
+    assert train.train(config, images, tmp_path, progress=False) == json.loads(json.dumps(first))
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+    result = tmp_path / "result.json"
+    damaged = (b"", b"[1, 2]", b'{"ll": -1}', b"\xff\xfe", json.dumps(first | {"seed": 5}).encode())
+    for contents in damaged:
+        result.write_bytes(contents)
+        with pytest.raises(train.TrainingError, match="result.json") as caught:
+            train.train(config, images, tmp_path, progress=False)
+        assert "\n" not in str(caught.value) and result.read_bytes() == contents
+
+
+def test_a_run_of_before_an_option_has_its_default(images, tmp_path):
+    config = train.Config(**TINY | {"epochs": 1})
+    train.train(config, images, tmp_path, progress=False)
+    stored = train.read_checkpoint(tmp_path / "checkpoint.pt")["config"]
+    del stored["law"]
+    train.check_same_run(config, stored, tmp_path)
+    del stored["seed"]
+    with pytest.raises(train.TrainingError, match="seed None, not 0"):
+        train.check_same_run(config, stored, tmp_path)
+
+
+def test_a_folder_is_one_process_s(images, tmp_path):
+    config = train.Config(**TINY | {"epochs": 1})
+    with train.locked(tmp_path):
+        with pytest.raises(train.TrainingError, match=f"{tmp_path}: another process trains there"):
+            train.train(config, images, tmp_path, progress=False)
+    assert train.train(config, images, tmp_path, progress=False)["trained_epochs"] == 1
 
 
 # ---- Processes ----

@@ -108,6 +108,11 @@ class ProductVMFLatent(nn.Module):
         squares = raw.new_zeros(raw.shape[:-1] + (len(self.dims),)).index_add(-1, owner, raw.square())
         return raw * squares.add(tiny).rsqrt().index_select(-1, owner)
 
+    def concentration(self, raw: Tensor) -> Tensor:
+        """κ (..., K) from the head's numbers for it: min_kappa + softplus(raw)."""
+        kappa = F.softplus(raw)
+        return kappa + self.min_kappa if self.min_kappa else kappa
+
     def forward(self, features: Tensor) -> ProductVMFPosterior:
         if features.shape[-1] != self.in_features:
             raise ValueError(f"expected features of shape (..., {self.in_features}), got {tuple(features.shape)}")
@@ -116,10 +121,7 @@ class ProductVMFLatent(nn.Module):
         if raw.dtype in (torch.float16, torch.bfloat16):
             raw = raw.float()
         raw_loc, raw_kappa = raw.split((self.size, len(self.dims)), -1)
-        kappa = F.softplus(raw_kappa)
-        if self.min_kappa:
-            kappa = kappa + self.min_kappa
-        return ProductVMFPosterior(self.normalise(raw_loc), kappa, self.dims, self.gradient)
+        return ProductVMFPosterior(self.normalise(raw_loc), self.concentration(raw_kappa), self.dims, self.gradient)
 
     def extra_repr(self) -> str:
         return f"dims={self.dims}, min_kappa={self.min_kappa:g}, gradient={self.gradient!r}"

@@ -1,16 +1,16 @@
-"""The paper's Tables 2 to 5 as one command: python -m experiments.table2 --dataset static_mnist --data-dir DIR.
+"""The paper's tables as one command: python -m experiments.tables --dataset static_mnist --data-dir DIR.
 
-Every row of shells and every seed is one training run and one line of results/table2_<dataset>.csv (`--fixed-dof`:
-table5_<dataset>.csv), written when the run ends. Lines that are there are not run again, and a run that was stopped
-goes on from its checkpoint, so the command can be stopped and started at will. Rows are named as in the tables:
-sphere dimensions with commas, gaussian:41 for a Gaussian of 41 dimensions, and options after a blank, as in
-"15,10,4,3,2,1 min_kappa=0" or "20,19 beta=1,2".
+Every row of shells and every seed is one training run and one line of results/rows_<dataset>.csv, written when the run
+ends. Lines that are there are not run again, and a run that was stopped goes on from its checkpoint, so the command can
+be stopped and started at will. Rows are named as in the paper's tables: sphere dimensions with commas, gaussian:41 for
+a Gaussian of 41 dimensions, and options after a blank, as in "15,10,4,3,2,1 min_kappa=0" or "20,19 beta=1,2"; "paper",
+"law" and "latent" name the rows of a whole part of the report.
 """
 
 import argparse
 import csv
 import fcntl
-import json
+import math
 import os
 import sys
 from concurrent import futures
@@ -19,53 +19,47 @@ from pathlib import Path
 import torch
 
 import vmf_ops
-from experiments import data, models, train
+from experiments import data, models, paper, train
 
 RESULTS = Path(__file__).parent / "results"
-COLUMNS = "shells seed gradient epochs ll elbo reconstruction kl kl_per_shell seconds version".split()
-CURVE_COLUMNS = "shells seed gradient epochs epoch train validation".split()
-TORUS = ",".join(["1"] * 20)
-
-# The paper's rows of ambient dimension 41, with the LL, ELBO, RE and KL that it reports for static MNIST.
-PAPER = {
-    "20,19": (-93.18, -98.72, 69.78, 28.94),
-    "38,1": (-95.69, -103.67, 71.67, 32.01),
-    "10,9,9,9": (-92.65, -98.23, 70.55, 27.68),
-    "20,10,6,1": (-92.59, -98.27, 71.33, 26.94),
-    "34,1,1,1": (-108.42, -116.86, 99.62, 17.23),
-    "15,10,4,3,2,1": (-92.25, -98.10, 69.78, 28.32),
-    "30,1,1,1,1,1": (-93.86, -100.99, 69.46, 31.54),
-    "6,6,6,6,6,5": (-92.71, -98.46, 70.97, 27.48),
-    "10,5,4,3,2,2,2,1,1,1": (-92.93, -99.07, 70.67, 28.41),
-    "22,1,1,1,1,1,1,1,1,1": (-93.45, -100.29, 68.75, 31.54),
-    "4,3,3,3,3,3,3,3,3,3": (-93.36, -99.40, 71.93, 27.47),
-}
-BEST_SINGLE_SPHERE = (-93.37, -98.88)
+NUMBERS = ("ll", "elbo", "reconstruction", "kl")
+COLUMNS = ("row", "seed", "epochs", "trained_epochs", *NUMBERS, "kl_per_shell", "seconds", "version")
+CURVE_COLUMNS = ("row", "seed", "epochs", "epoch", "train", "validation", "kl_per_shell")
+CURVE_STEP = 5
+"""Epochs between two points of a curve."""
 
 SPHERES = ("2", "5", "10", "20", "40")
-# Beyond the paper: a posterior that can reach the prior, and a dearer largest shell.
-ABLATIONS = ("15,10,4,3,2,1 min_kappa=0", "15,10,4,3,2,1 beta=2,1,1,1,1,1")
-FIXED_AMBIENT = (*PAPER, *SPHERES, "gaussian:41", TORUS, *ABLATIONS)
-# As many shells as each break-up of the paper's, and 40 degrees of freedom in all.
-FIXED_DOF = (
-    "40",
-    "20,20",
-    "39,1",
-    "10,10,10,10",
-    "20,11,8,1",
-    "37,1,1,1",
-    "15,11,6,4,3,1",
-    "35,1,1,1,1,1",
-    "7,7,7,7,6,6",
-    "12,7,6,4,3,2,2,2,1,1",
-    "31,1,1,1,1,1,1,1,1,1",
-    "4,4,4,4,4,4,4,4,4,4",
-    TORUS + "," + TORUS,
+TORI = tuple(",".join(["1"] * count) for count in (20, 40))
+"""S_40 broken up whole: 40 coordinates, or 40 degrees of freedom."""
+GAUSSIAN = "gaussian:41"
+
+LAW_SHELLS = ("34,1,1,1", "30,1,1,1,1,1", "10,9,9,9")
+LAWS = {"rsvi": "gradient=rsvi", "published": "gradient=rsvi law=published"}
+"""The paper's gradient under the exact law, and under the law that its code draws from."""
+
+LATENT_SHELLS = ("10,9,9,9", "15,10,4,3,2,1")
+LATENTS = (
+    "gradient=rsvi",
+    "min_kappa=0",
+    "kappa=exp",
+    "kappa=scaled",
+    "free_bits=1",
+    "shell_warmup=in_turn",
+    "samples=4",
 )
+"""What might make a product good."""
 
 
-OPTIONS = {"min_kappa": float, "beta": lambda text: tuple(map(float, text.split(",")))}
-"""What a row's name can say after its shells."""
+def rows_of(part: str, dataset: str) -> list[str]:
+    """The rows that a part of the report needs; any other name is a row's own."""
+    if part == "paper":
+        products = [name for name in paper.published(dataset) or paper.published("static_mnist") if "," in name]
+        return [*products, *SPHERES, GAUSSIAN, *TORI]
+    if part == "law":
+        return [f"{shells} {words}".strip() for words in ("", *LAWS.values()) for shells in LAW_SHELLS]
+    if part == "latent":
+        return [f"{shells} {words}".strip() for shells in LATENT_SHELLS for words in ("", *LATENTS)]
+    return [part]
 
 
 def parse_row(row: str, dataset="static_mnist", **options) -> train.Config:
@@ -74,19 +68,23 @@ def parse_row(row: str, dataset="static_mnist", **options) -> train.Config:
         name, *words = row.split()
         for word in words:
             option, value = word.split("=")
-            options[option] = OPTIONS[option](value)
+            options[option] = train.OPTIONS[option](value)
         if name.startswith("gaussian:"):
             return train.Config(dataset, models.parse_shells(str(int(name[9:]) - 1)), "gaussian", **options)
         return train.Config(dataset, models.parse_shells(name), **options)
     except KeyError as error:
-        raise train.TrainingError(f"{row!r} is not a row: its options are {', '.join(OPTIONS)}, not {error}") from None
+        known = ", ".join(train.OPTIONS)
+        raise train.TrainingError(f"{row!r} is not a row: its options are {known}, not {error}") from None
     except ValueError as error:
         raise train.TrainingError(f"{row!r} is not a row: {error}") from None
 
 
+# ---- The files of results ----
+
+
 def key(row: dict) -> tuple:
     """What makes a row of results unique."""
-    return row["shells"], int(row["seed"]), row["gradient"], int(row["epochs"])
+    return row["row"], int(row["seed"]), int(row["epochs"])
 
 
 def read_rows(path: Path, columns=COLUMNS) -> list[dict]:
@@ -103,9 +101,27 @@ def read_rows(path: Path, columns=COLUMNS) -> list[dict]:
     if lines and reader.fieldnames != list(columns):
         raise train.TrainingError(f"{path}: its columns are not {', '.join(columns)}")
     rows = list(reader)
-    if any(None in row or None in row.values() for row in rows):
-        raise train.TrainingError(f"{path}: a line has more or fewer than its {len(columns)} columns")
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise train.TrainingError(f"{path}: line {number} has more or fewer than its {len(columns)} columns")
+        try:
+            _check_values(row)
+        except ValueError as error:
+            raise train.TrainingError(f"{path}: line {number}: {error}") from None
     return rows
+
+
+WHOLE = {"seed", "epochs", "trained_epochs", "epoch"}
+
+
+def _check_values(row: dict):
+    """Raises ValueError where a number is not one."""
+    for name, text in row.items():
+        if name in ("row", "version"):
+            continue
+        values = [int(text)] if name in WHOLE else [float(number) for number in text.split()]
+        if not values or not all(map(math.isfinite, values)):
+            raise ValueError(f"{name} is {text!r}")
 
 
 def append_rows(path: Path, rows: list[dict], columns=COLUMNS):
@@ -125,29 +141,43 @@ def append_rows(path: Path, rows: list[dict], columns=COLUMNS):
         os.fsync(file.fileno())
 
 
+def row_of(result: dict) -> dict:
+    """A line of the CSV. `epochs` is the number that the run was allowed, which early stopping may cut short."""
+    row = {"row": result["label"], **{name: result[name] for name in ("seed", "epochs", "trained_epochs")}}
+    row |= {name: f"{result[name]:.4f}" for name in NUMBERS}
+    row |= {"kl_per_shell": _spaced(result["kl_per_shell"]), "seconds": f"{result['seconds']:.1f}"}
+    return row | {"version": vmf_ops.build_info()["version"]}
+
+
+def curve_of(result: dict) -> list[dict]:
+    """The lines of a run's curve, for the rows whose curves the report draws."""
+    if result["label"] not in (*TORI, *LATENT_SHELLS):
+        return []
+    row = {"row": result["label"], **{name: result[name] for name in ("seed", "epochs")}}
+    points = [point for point in result["history"] if point["epoch"] % CURVE_STEP == 0]
+    return [
+        row
+        | {"epoch": point["epoch"], "kl_per_shell": _spaced(point["kl_per_shell"])}
+        | {name: f"{point[name]:.4f}" for name in ("train", "validation")}
+        for point in points
+    ]
+
+
+def _spaced(numbers) -> str:
+    return " ".join(f"{number:.4f}" for number in numbers)
+
+
+# ---- The runs ----
+
+
 def run(config: train.Config, data_dir, runs: Path, progress=False) -> dict:
     """One row of the table, trained on one thread; what a worker does."""
     torch.set_num_threads(1)
     out = config.folder(runs)
-    finished = out / "result.json"
-    if finished.exists():
-        result = json.loads(finished.read_text())
-        train.check_same_run(config, result, finished)
-        return result
-    return train.train(config, data.load(config.dataset, data_dir), out, progress=progress)
-
-
-def row_of(result: dict) -> dict:
-    """A line of the CSV. `epochs` is the number that the run was allowed, which early stopping may cut short."""
-    numbers = {name: f"{result[name]:.4f}" for name in ("ll", "elbo", "reconstruction", "kl")}
-    shells = " ".join(f"{kl:.4f}" for kl in result["kl_per_shell"])
-    row = {"shells": result["label"], **{name: result[name] for name in ("seed", "gradient", "epochs")}, **numbers}
-    row |= {"kl_per_shell": shells, "seconds": f"{result['seconds']:.1f}"}
-    return row | {"version": vmf_ops.build_info()["version"]}
-
-
-def curve_point(epoch: dict) -> dict:
-    return {"epoch": epoch["epoch"]} | {name: f"{epoch[name]:.4f}" for name in ("train", "validation")}
+    result = train.finished(config, out)
+    if result is None:
+        result = train.train(config, data.load(config.dataset, data_dir), out, progress=progress)
+    return result
 
 
 def local_results(configs, workers, *arguments):
@@ -195,10 +225,10 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=data.DATASETS, default="static_mnist")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--rows", nargs="+", metavar="ROW", help="rows by name (all of the table's)")
-    parser.add_argument("--fixed-dof", action="store_true", help="Table 5: 40 degrees of freedom, not 41 coordinates")
+    parser.add_argument(
+        "--rows", nargs="+", metavar="ROW", default=["paper"], help="rows by name, or paper, law, latent"
+    )
     parser.add_argument("--seeds", type=train.positive, default=1, help="number of seeds, from 0")
-    parser.add_argument("--gradient", choices=train.GRADIENTS, default="implicit")
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--importance-samples", type=int, default=500)
     parser.add_argument("--workers", type=train.positive, default=1, help="runs at once, one thread each")
@@ -206,21 +236,19 @@ def main(argv=None):
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints")
     args = parser.parse_args(argv)
-    name = f"{'table5' if args.fixed_dof else 'table2'}_{args.dataset}.csv"
-    path, curves = args.results / name, args.results / name.replace("table", "curves")
+    path, curves = (args.results / f"{kind}_{args.dataset}.csv" for kind in ("rows", "curves"))
     try:
         data.load(args.dataset, args.data_dir)
         finished = {key(row) for row in read_rows(path)}
-        options = {"dataset": args.dataset, "epochs": args.epochs, "gradient": args.gradient}
-        options["importance_samples"] = args.importance_samples
-        rows = args.rows or (FIXED_DOF if args.fixed_dof else FIXED_AMBIENT)
+        options = {"dataset": args.dataset, "epochs": args.epochs, "importance_samples": args.importance_samples}
+        rows = [row for part in args.rows for row in rows_of(part, args.dataset)]
         # Seed by seed, so that every row has one before any has three.
         configs = {}
         for seed in range(args.seeds):
             for config in (parse_row(row, seed=seed, **options) for row in rows):
-                configs[key({**vars(config), "shells": config.label})] = config
+                configs[key({**vars(config), "row": config.label})] = config
         waiting = [config for name, config in configs.items() if name not in finished]
-        print(f"{len(configs) - len(waiting)} rows are in {path}, {len(waiting)} to run")
+        print(f"{len(configs) - len(waiting)} rows are in {path}, {len(waiting)} to run", flush=True)
         engine = ray_results if args.engine == "ray" else local_results
         data_dir = args.data_dir and args.data_dir.resolve()
         failed = 0
@@ -229,9 +257,9 @@ def main(argv=None):
                 failed += 1
                 print(f"{config.label}, seed {config.seed}: {result}", file=sys.stderr)
                 continue
-            row = row_of(result)
-            if key(row) not in map(key, read_rows(curves, CURVE_COLUMNS)):
-                append_rows(curves, [row | curve_point(epoch) for epoch in result["history"]], CURVE_COLUMNS)
+            row, curve = row_of(result), curve_of(result)
+            if curve and key(row) not in map(key, read_rows(curves, CURVE_COLUMNS)):
+                append_rows(curves, curve, CURVE_COLUMNS)
             append_rows(path, [row])
             print(f"seed {config.seed}  {train.describe(result)}", flush=True)
     except (data.DataError, train.TrainingError, OSError) as error:
