@@ -1,83 +1,28 @@
-// The only C++ file that knows torch and Python: schemas, checks and dispatch. LibTorch's stable ABI, so one build
-// serves every torch from 2.11 on; the kernels take raw pointers.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
+// The only C++ file that knows torch: schemas, checks and dispatch. LibTorch's stable ABI, so one build serves every
+// torch from 2.11 on; the kernels take raw pointers.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <cstdlib>
 #include <numeric>
 #include <string>
 #include <tuple>
 
-#include "broadcast.h"
-#include "cpu/kernels.h"
-#include "cpu/sampling.h"
+#include "cpu/elementwise.h"
+#include "cpu/isa.h"
 
-#ifdef VMF_OPS_CUDA
+#ifdef VMF_OPS_CUDA_ARCHS
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
 
 #include "cuda/kernels.h"
 #endif
 
-namespace py = pybind11;
-
 namespace vmf_ops {
 namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-// ---- The processor: which ISA's loops run ----
-
-struct Isa {
-  const char* name;
-  bool supported;
-  Elementwise (*special)(Op);
-  Sampling (*sampling)();
-};
-
-const std::vector<Isa>& isas() {
-#ifdef VMF_OPS_X86
-  static const std::vector<Isa> all = {
-      {"default", true, cpu_default::special, cpu_default::sampling},
-      {"avx2",
-       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2"),
-       cpu_avx2::special, cpu_avx2::sampling},
-      {"avx512",
-       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"),
-       cpu_avx512::special, cpu_avx512::sampling}};
-#else
-  static const std::vector<Isa> all = {{"default", true, cpu_default::special, cpu_default::sampling}};
-#endif
-  return all;
-}
-
-// The best supported ISA, or the one that VMF_OPS_ISA names.
-const Isa& choose_isa() {
-  const char* wanted = std::getenv("VMF_OPS_ISA");
-  const Isa* best = nullptr;
-  std::string names;
-  for (const Isa& isa : isas()) {
-    if (wanted && *wanted) {
-      if (isa.name == std::string(wanted)) {
-        if (!isa.supported) throw py::import_error("VMF_OPS_ISA=" + std::string(wanted) + ": this processor lacks it");
-        return isa;
-      }
-    } else if (isa.supported) {
-      best = &isa;
-    }
-    names += std::string(names.empty() ? "" : ", ") + isa.name;
-  }
-  if (!best) throw py::import_error("VMF_OPS_ISA must be one of " + names + ", not '" + wanted + "'");
-  return *best;
-}
-
-const Isa* isa = nullptr;  // set when the module is imported, before any op can run
 
 // ---- Dtypes and devices ----
 
@@ -110,22 +55,39 @@ T* mutable_data(const Tensor& t) {
 
 constexpr int64_t grain = 2048;  // elements a thread takes at least, some 50 us of work
 
+}  // namespace
+
 template <class T>
-void run_elementwise(const Broadcast& shape, Op op, const T* v, const T* x, T* const* out, int outputs) {
-  const auto loop = loops_for<T>(isa->special(op));
+void elementwise_on_cpu(const Broadcast& shape, Op op, const T* v, const T* x, T* const* out, int outputs) {
+  const auto loop = loops_for<T>(isa().special(op));
   torch::stable::parallel_for(0, shape.numel, grain, [&](int64_t begin, int64_t end) {
     run_broadcast(shape, loop, v, x, out, outputs, begin, end);
   });
 }
+template void elementwise_on_cpu(const Broadcast&, Op, const double*, const double*, double* const*, int);
+template void elementwise_on_cpu(const Broadcast&, Op, const float*, const float*, float* const*, int);
+
+namespace {
+
+std::string device_name(const Tensor& t) {
+  return t.is_cuda() ? "cuda:" + std::to_string(t.get_device_index()) : t.is_cpu() ? "cpu" : "another device";
+}
+
+[[noreturn]] void refuse_devices(const Tensor& a, const Tensor& b) {
+  STD_TORCH_CHECK(false, "Expected all tensors to be on the same device, but found at least two devices, ",
+                  device_name(a), " and ", device_name(b), "!");
+}
 
 // Where ops run: made from the tensors of a call, alive as long as it. Cpu and Cuda have the same members.
 struct Cpu {
-  template <class... Tensors>
-  explicit Cpu(const Tensors&...) {}
+  template <class... Others>
+  explicit Cpu(const Tensor& first, const Others&... others) {
+    (check(first, first), ..., check(first, others));
+  }
 
   template <class T>
   void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, int outputs) const {
-    run_elementwise(shape, op, v, x, out, outputs);
+    elementwise_on_cpu(shape, op, v, x, out, outputs);
   }
 
   template <class T>
@@ -161,9 +123,13 @@ struct Cpu {
   }
 
  private:
+  static void check(const Tensor& a, const Tensor& b) {
+    if (!a.is_cpu() || !b.is_cpu()) refuse_devices(a, b);
+  }
+
   template <class T>
   static SamplingLoops<T> loops() {
-    return loops_for<T>(isa->sampling());
+    return loops_for<T>(isa().sampling());
   }
 
   // body(slice, first row, last row) over all rows of all slices, some 50 us of work or more at a time.
@@ -180,11 +146,7 @@ struct Cpu {
   }
 };
 
-#ifdef VMF_OPS_CUDA
-std::string device_name(const Tensor& t) {
-  return t.is_cuda() ? "cuda:" + std::to_string(t.get_device_index()) : t.is_cpu() ? "cpu" : "another device";
-}
-
+#ifdef VMF_OPS_CUDA_ARCHS
 // Its tensors' device is the current one for as long as this lives; they must be on one.
 class Cuda {
  public:
@@ -214,9 +176,7 @@ class Cuda {
 
  private:
   static void check(const Tensor& a, const Tensor& b) {
-    STD_TORCH_CHECK(a.is_cuda() && b.is_cuda() && a.get_device_index() == b.get_device_index(),
-                    "Expected all tensors to be on the same device, but found at least two devices, ", device_name(a),
-                    " and ", device_name(b), "!");
+    if (!a.is_cuda() || !b.is_cuda() || a.get_device_index() != b.get_device_index()) refuse_devices(a, b);
   }
   static cuda::Stream stream(int32_t device) {
     // libtorch_cuda is there where CUDA tensors are, but must not be linked to: a CPU build of torch lacks it. (From
@@ -233,6 +193,20 @@ class Cuda {
   }
   torch::stable::accelerator::DeviceGuard guard_;
   cuda::Stream stream_;
+};
+#else
+// A build without kernels for GPUs.
+struct Cuda : Cpu {
+  template <class... Tensors>
+  explicit Cuda(const Tensor& first, const Tensors&...) : Cpu(refused(first)) {}
+
+ private:
+  static const Tensor& refused(const Tensor& first) {
+    STD_TORCH_CHECK(false, "vmf_ops was built without CUDA and got a tensor on ", device_name(first),
+                    ": install nvcc 12 or newer, of the same major version as torch.version.cuda (from NVIDIA's "
+                    "toolkit, or pip install nvidia-cuda-nvcc and set CUDA_HOME), and build vmf_ops again");
+    return first;
+  }
 };
 #endif
 
@@ -308,9 +282,7 @@ STABLE_TORCH_LIBRARY(vmf_ops, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) { register_elementwise<Cpu>(m); }
-#ifdef VMF_OPS_CUDA
 STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CUDA, m) { register_elementwise<Cuda>(m); }
-#endif
 
 // ---- Sampling: one call for shells of any dimensions side by side ----
 //
@@ -436,60 +408,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(vmf_ops, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) { register_sampling<Cpu>(m); }
-#ifdef VMF_OPS_CUDA
 STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CUDA, m) { register_sampling<Cuda>(m); }
-#endif
 
-// ---- NumPy: the same loops, no tensor made ----
-
-namespace {
-
-// v and x are arrays of one dtype, out a C-contiguous one of their broadcast shape: vmf_ops/numpy.py sees to that.
-template <class T>
-void elementwise_numpy(Op op, const py::array& v, const py::array& x, py::array& out) {
-  auto shape_of = [](const py::array& a) { return std::vector<int64_t>(a.shape(), a.shape() + a.ndim()); };
-  auto strides_of = [](const py::array& a) {
-    std::vector<int64_t> steps(a.ndim());
-    for (py::ssize_t d = 0; d < a.ndim(); d++) steps[d] = a.strides(d) / int64_t(sizeof(T));
-    return steps;
-  };
-  const Broadcast shape(shape_of(v), strides_of(v), shape_of(x), strides_of(x));
-  T* results[] = {static_cast<T*>(out.mutable_data())};
-  const T *v_data = static_cast<const T*>(v.data()), *x_data = static_cast<const T*>(x.data());
-  py::gil_scoped_release release;
-  run_elementwise(shape, op, v_data, x_data, results, 1);
-}
-
-py::dict build_info() {
-  py::list compiled;
-  for (const Isa& one : isas()) compiled.append(one.name);
-  py::dict info;
-  info["version"] = VMF_OPS_VERSION;
-  info["isa"] = isa->name;
-  info["isas_compiled"] = compiled;
-#ifdef VMF_OPS_CUDA
-  info["cuda"] = true;
-  info["cuda_archs"] = VMF_OPS_CUDA_ARCHS;
-#else
-  info["cuda"] = false;
-  info["cuda_archs"] = "";
-#endif
-  return info;
-}
-
-}  // namespace
 }  // namespace vmf_ops
-
-PYBIND11_MODULE(_C, m) {
-  using namespace vmf_ops;
-  isa = &choose_isa();
-  m.def("build_info", build_info);
-  py::enum_<Op>(m, "Op")
-      .value("log_iv", Op::log_iv)
-      .value("log_ive", Op::log_ive)
-      .value("ive", Op::ive)
-      .value("ratio", Op::ratio)
-      .value("ratio_complement", Op::ratio_complement);
-  m.def("elementwise_double", elementwise_numpy<double>);
-  m.def("elementwise_float", elementwise_numpy<float>);
-}
