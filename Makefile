@@ -39,4 +39,4 @@ $(VENV)/.installed: $(VENV)/.torch $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf build dist *.egg-info vmf_ops/_C*.so
+	rm -rf build dist *.egg-info vmf_ops/*.so
