@@ -16,6 +16,12 @@ template <class T>
 inline constexpr int resident_blocks = is_double<T> ? 2 : 3;
 
 inline void check(cudaError_t error) {
+#ifdef VMF_OPS_CUDA_ARCHS
+  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorUnsupportedPtxVersion)
+    throw std::runtime_error(
+        "CUDA: vmf_ops was built for the architectures " VMF_OPS_CUDA_ARCHS ", and none of them runs on this device (" +
+        std::string(cudaGetErrorString(error)) + "): build it again with CUDAARCHS set to the device's");
+#endif
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 

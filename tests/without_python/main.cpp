@@ -22,7 +22,7 @@ void show(const Tensor& t) {
 int main(int, char** argv) {
   if (!dlopen(argv[1], RTLD_NOW | RTLD_GLOBAL)) return std::fprintf(stderr, "%s\n", dlerror()), 1;
   const Tensor v = at::linspace(0, 40, 5), x = at::linspace(0.5, 90, 5);
-  const Tensor loc = at::eye(5).index_select(0, at::tensor({0, 3})).sum(0).expand({3, 5}),
+  const Tensor loc = at::eye(5).index_select(0, at::tensor({0, 3})).sum(0).repeat({3, 1}),
                kappa = at::full({3, 2}, 4.0);
   const std::vector<int64_t> dims = {3, 2};
   show(op<Tensor(const Tensor&, const Tensor&)>("vmf_ops::log_iv").call(v, x));
