@@ -73,7 +73,7 @@ def per_shell(grouped: Groups, names) -> str:
 
 def read(folder: Path, dataset: str) -> Groups:
     """The finished rows of a data set, in the order of the paper's tables."""
-    return claims.groups(tables.read_rows(folder / f"rows_{dataset}.csv"), tables.rows_of("paper", dataset))
+    return claims.groups(tables.read_rows(tables.files(folder, dataset)[0]), tables.rows_of("paper", dataset))
 
 
 def report(folder: Path, runs: Path, dataset: str, data_dir=None) -> Path:
@@ -114,7 +114,7 @@ def report(folder: Path, runs: Path, dataset: str, data_dir=None) -> Path:
     kinds = {kind: rows for kind, rows in kinds.items() if rows}
     if kinds:
         figures.shells(kinds, folder / f"shells_{dataset}.png")
-    awakening, torus = curves(tables.read_rows(folder / f"curves_{dataset}.csv", tables.CURVE_COLUMNS))
+    awakening, torus = curves(tables.read_rows(tables.files(folder, dataset)[1], tables.CURVE_COLUMNS))
     if awakening:
         figures.awakening(awakening, folder / f"awakening_{dataset}.png")
     page.section(

@@ -221,6 +221,35 @@ def _attempt(compute):
         return error
 
 
+def files(results: Path, dataset: str) -> tuple[Path, Path]:
+    """Where a data set's rows and curves stand."""
+    return results / f"rows_{dataset}.csv", results / f"curves_{dataset}.csv"
+
+
+def fill(configs, data_dir, results: Path, runs: Path, *, workers=1, engine=local_results) -> int:
+    """Runs those that have no row yet, in this order, and writes each row as its run ends; returns how many failed."""
+    finished = {}
+    for dataset in {config.dataset for config in configs}:
+        data.load(dataset, data_dir)
+        finished[dataset] = {key(row) for row in read_rows(files(results, dataset)[0])}
+    names = {(config.dataset, key({**vars(config), "row": config.label})): config for config in configs}
+    waiting = [config for (dataset, name), config in names.items() if name not in finished[dataset]]
+    print(f"{len(names) - len(waiting)} rows are in {results}, {len(waiting)} to run", flush=True)
+    failed = 0
+    for config, result in engine(waiting, workers, data_dir and data_dir.resolve(), runs.resolve()):
+        if isinstance(result, Exception):
+            failed += 1
+            print(f"{config.label}, seed {config.seed}: {result}", file=sys.stderr, flush=True)
+            continue
+        row, curve = row_of(result), curve_of(result)
+        path, curves = files(results, config.dataset)
+        if curve and key(row) not in map(key, read_rows(curves, CURVE_COLUMNS)):
+            append_rows(curves, curve, CURVE_COLUMNS)
+        append_rows(path, [row])
+        print(f"seed {config.seed}  {train.describe(result)}", flush=True)
+    return failed
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=data.DATASETS, default="static_mnist")
@@ -236,36 +265,17 @@ def main(argv=None):
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints")
     args = parser.parse_args(argv)
-    path, curves = (args.results / f"{kind}_{args.dataset}.csv" for kind in ("rows", "curves"))
+    options = {"dataset": args.dataset, "epochs": args.epochs, "importance_samples": args.importance_samples}
     try:
-        data.load(args.dataset, args.data_dir)
-        finished = {key(row) for row in read_rows(path)}
-        options = {"dataset": args.dataset, "epochs": args.epochs, "importance_samples": args.importance_samples}
         rows = [row for part in args.rows for row in rows_of(part, args.dataset)]
         # Seed by seed, so that every row has one before any has three.
-        configs = {}
-        for seed in range(args.seeds):
-            for config in (parse_row(row, seed=seed, **options) for row in rows):
-                configs[key({**vars(config), "row": config.label})] = config
-        waiting = [config for name, config in configs.items() if name not in finished]
-        print(f"{len(configs) - len(waiting)} rows are in {path}, {len(waiting)} to run", flush=True)
+        configs = [parse_row(row, seed=seed, **options) for seed in range(args.seeds) for row in rows]
         engine = ray_results if args.engine == "ray" else local_results
-        data_dir = args.data_dir and args.data_dir.resolve()
-        failed = 0
-        for config, result in engine(waiting, args.workers, data_dir, args.runs.resolve()):
-            if isinstance(result, Exception):
-                failed += 1
-                print(f"{config.label}, seed {config.seed}: {result}", file=sys.stderr)
-                continue
-            row, curve = row_of(result), curve_of(result)
-            if curve and key(row) not in map(key, read_rows(curves, CURVE_COLUMNS)):
-                append_rows(curves, curve, CURVE_COLUMNS)
-            append_rows(path, [row])
-            print(f"seed {config.seed}  {train.describe(result)}", flush=True)
+        failed = fill(configs, args.data_dir, args.results, args.runs, workers=args.workers, engine=engine)
     except (data.DataError, train.TrainingError, OSError) as error:
         sys.exit(f"error: {error}")
     if failed:
-        sys.exit(f"error: {failed} of {len(waiting)} rows failed")
+        sys.exit(f"error: {failed} rows failed")
 
 
 if __name__ == "__main__":
