@@ -10,7 +10,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from experiments import claims, data, figures, markdown, paper, summary, tables, train
+from experiments import claims, data, figures, gradients, markdown, paper, summary, tables, train
 from experiments.claims import Groups, mean, shell_kl, shells_in_use, shortened
 
 PAGE = Path(__file__).parent.parent / "docs" / "paper.md"
@@ -76,6 +76,10 @@ def read(folder: Path, dataset: str) -> Groups:
     return claims.groups(tables.read_rows(tables.files(folder, dataset)[0]), tables.rows_of("paper", dataset))
 
 
+def read_gradients(folder: Path, dataset: str) -> list[dict]:
+    return tables.read_rows(gradients.file(folder, dataset), gradients.COLUMNS)
+
+
 def report(folder: Path, runs: Path, dataset: str, data_dir=None) -> Path:
     """folder/report_<dataset>.md and its figures."""
     grouped = read(folder, dataset)
@@ -105,7 +109,8 @@ def report(folder: Path, runs: Path, dataset: str, data_dir=None) -> Path:
     judged = [claim for claim in claims.claims(dataset, grouped) if claim.text]
     page.section("The claims", *(f"**{claim.name}: {claim.verdict}.** {claim.text}" for claim in judged))
     page.section("Law and gradient", summary.laws({dataset: grouped}))
-    page.section("What makes a product good", summary.latents({dataset: grouped}))
+    slopes = {dataset: read_gradients(folder, dataset)}
+    page.section("What makes a product good", summary.latents({dataset: grouped}), *summary.gradients(slopes))
 
     kinds = {
         kind: {name: [shell_kl(line) for line in grouped[name]] for name in names if name in grouped}
@@ -184,7 +189,8 @@ def main(argv=None):
         for dataset in there:
             print(report(args.results, args.runs, dataset, args.data_dir))
         if not args.dataset:
-            summary.page({name: read(args.results, name) for name in there}).write(args.page)
+            rows, slopes = ({name: f(args.results, name) for name in there} for f in (read, read_gradients))
+            summary.page(rows, slopes).write(args.page)
             print(args.page)
     except (data.DataError, train.TrainingError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -12,7 +12,7 @@ import torch
 from matplotlib import image
 
 import vmf_ops
-from experiments import claims, data, demo, paper, published, report, summary, tables, train
+from experiments import claims, data, demo, gradients, models, paper, published, report, summary, tables, train
 
 SMALL = ["--dataset", "digits", "--epochs", "3", "--importance-samples", "3"]
 
@@ -293,11 +293,26 @@ def test_the_published_sampler_has_another_law_only_above_kappa_10():
     torch.testing.assert_close(z[:, 2:].norm(dim=-1), torch.ones(9))
 
 
+def test_the_gradients_of_log_kappa_agree_where_nothing_is_rejected():
+    torch.manual_seed(0)
+    vae = models.build(64, (2, 2)).eval()
+    x = (torch.rand(8, 64) > 0.5).float()
+    # On S2 the cosine is drawn by inversion, and both are its derivative.
+    found = []
+    for gradient in gradients.GRADIENTS:
+        torch.manual_seed(1)
+        found.append(gradients.of_log_kappa(vae, x, gradient, 5))
+    assert found[0].shape == (5, 8, 2) and found[0].abs().min() > 0
+    torch.testing.assert_close(*found)
+
+
 def test_report_shows_the_tables_and_every_figure(folders, tmp_path, capsys):
     rows = ["20,19", "38,1", "10,9,9,9", "10,10,10,10", "20,10,6,1", "1,1,1,1,1", *tables.TORI]
     tables.main([*SMALL[:2], "--epochs", "5", *SMALL[4:], *folders, "--rows", *rows])
     capsys.readouterr()
     results, page = tmp_path / "results", tmp_path / "paper.md"
+    gradients.main(["--dataset", "digits", "--epochs", "5", *folders, "--rows", "10,9,9,9"])
+    assert len(written(tmp_path, "gradients_digits.csv")) == 4 and "gradients_digits" in capsys.readouterr().out
     report.main(["--dataset", "digits", *folders, "--page", str(page)])
     assert capsys.readouterr().out.strip() == str(results / "report_digits.md") and not page.exists()
     report.main([*folders, "--page", str(page)])
@@ -312,6 +327,7 @@ def test_report_shows_the_tables_and_every_figure(folders, tmp_path, capsys):
         assert min(pixels.shape[:2]) > 60 and pixels[..., :3].std() > 0.01
     curves = written(tmp_path, "curves_digits.csv")
     assert {row["row"] for row in curves} == {"10,9,9,9", *tables.TORI} and {row["epoch"] for row in curves} == {"5"}
+    assert "| digits | 10,9×3 | S10 |" in text
     assert "| digits |" in page.read_text() and "report_digits.md" in page.read_text()
 
 
