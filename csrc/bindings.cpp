@@ -4,12 +4,16 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
+#include <atomic>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <tuple>
 
 #include "cpu/elementwise.h"
 #include "cpu/isa.h"
+#include "cpu/normalize.h"
 
 #ifdef VMF_OPS_CUDA_ARCHS
 #include <dlfcn.h>
@@ -53,7 +57,40 @@ T* mutable_data(const Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
+// What every op asks of torch, by its C functions: through the dispatcher each costs a microsecond.
+Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes) {
+  std::vector<int64_t> strides(sizes.size());
+  int64_t step = 1;
+  for (size_t d = sizes.size(); d-- > 0; step *= std::max<int64_t>(sizes[d], 1)) strides[d] = step;
+  int32_t dtype, device, index;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &index));
+  AtenTensorHandle result;
+  TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(), dtype, device, index, &result));
+  return Tensor(result);
+}
+
 constexpr int64_t grain = 2048;  // elements a thread takes at least, some 50 us of work
+
+// t, contiguous.
+Tensor in_order(const Tensor& t) {
+  if (t.is_contiguous()) return t;
+  const ScalarType dtype = t.scalar_type();
+  if (!t.is_cpu() || t.numel() > grain || (dtype != ScalarType::Double && dtype != ScalarType::Float))
+    return torch::stable::contiguous(t);
+  const Broadcast shape(t.sizes(), t.strides(), t.sizes(), t.strides());
+  Tensor copy = empty(t, shape.sizes);
+  by_dtype(t, [&]<class T>(T) {
+    T* out = mutable_data<T>(copy);
+    const T* in = data<T>(t);
+    shape.runs(0, shape.numel, [&](int64_t at, int64_t, int64_t count, int64_t step, int64_t) {
+      for (int64_t i = 0; i < count; i++) *out++ = in[at + i * step];
+    });
+  });
+  return copy;
+}
 
 }  // namespace
 
@@ -169,7 +206,7 @@ class Cuda {
   template <class T>
   void sample_forward_ad(const Draw<T>& draw, bool implicit, const T* loc_tangent, const T* kappa_tangent,
                          const Tensor& z_tangent) const {
-    const Tensor psi = torch::stable::new_empty(z_tangent, {draw.slices, draw.rows, draw.shells()});
+    const Tensor psi = empty(z_tangent, {draw.slices, draw.rows, draw.shells()});
     cuda::sample_forward_ad(draw, implicit, loc_tangent, kappa_tangent, mutable_data<T>(psi),
                             mutable_data<T>(z_tangent), stream_);
   }
@@ -210,12 +247,17 @@ struct Cuda : Cpu {
 };
 #endif
 
+void check_floating(const Tensor& t) {
+  const ScalarType dtype = t.scalar_type();
+  STD_TORCH_CHECK(dtype == ScalarType::Double || dtype == ScalarType::Float, "expected float32 or float64, got ",
+                  torch::headeronly::toString(dtype));
+}
+
 // ---- Element-wise ops of (v, x) ----
 
 void check_elementwise(const Tensor& v, const Tensor& x) {
   const ScalarType dtype = x.scalar_type();
-  STD_TORCH_CHECK(dtype == ScalarType::Double || dtype == ScalarType::Float, "expected float32 or float64, got ",
-                  torch::headeronly::toString(dtype));
+  check_floating(x);
   STD_TORCH_CHECK(v.scalar_type() == dtype, "expected one dtype, got ", torch::headeronly::toString(v.scalar_type()),
                   " and ", torch::headeronly::toString(dtype));
 }
@@ -226,7 +268,7 @@ std::array<Tensor, outputs> elementwise(Op op, const Tensor& v, const Tensor& x)
   check_elementwise(v, x);
   const Broadcast shape(v.sizes(), v.strides(), x.sizes(), x.strides());
   std::array<Tensor, outputs> result;
-  for (Tensor& t : result) t = torch::stable::new_empty(x, shape.sizes);
+  for (Tensor& t : result) t = empty(x, shape.sizes);
   by_dtype(x, [&]<class T>(T) {
     T* out[outputs];
     for (int o = 0; o < outputs; o++) out[o] = mutable_data<T>(result[o]);
@@ -284,45 +326,145 @@ STABLE_TORCH_LIBRARY(vmf_ops, m) {
 STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) { register_elementwise<Cpu>(m); }
 STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CUDA, m) { register_elementwise<Cuda>(m); }
 
+// ---- Vectors side by side brought to unit length, on the CPU ----
+//
+// x and unit (..., sum of dims), length (..., K).
+
+namespace {
+
+// body(row, shell, offset) for all shells of all rows.
+template <class F>
+void for_shells(const Tensor& x, const std::vector<int64_t>& dims, F body) {
+  const int64_t size = std::accumulate(dims.begin(), dims.end(), int64_t(0));
+  STD_TORCH_CHECK(size > 0 && x.dim() > 0 && x.size(x.dim() - 1) == size, "expected vectors of ", size, " numbers");
+  const int64_t rows = x.numel() / size;
+  torch::stable::parallel_for(0, rows, std::max<int64_t>(1, 16 * grain / size), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      int64_t offset = row * size, shell = row * int64_t(dims.size());
+      for (const int64_t m : dims) body(shell++, offset, m), offset += m;
+    }
+  });
+}
+
+// valid: every vector has a direction, and every concentration given is at least 0.
+std::tuple<Tensor, Tensor, bool> normalize_shells(const Tensor& x_, const std::vector<int64_t>& dims,
+                                                  const std::optional<Tensor>& concentration) {
+  const Cpu device(x_);
+  check_floating(x_);
+  const Tensor x = in_order(x_);
+  std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().end());
+  Tensor unit = empty(x, sizes);
+  if (!sizes.empty()) sizes.back() = int64_t(dims.size());
+  Tensor length = empty(x, sizes);
+  std::atomic<bool> valid = true;
+  by_dtype(x, [&]<class T>(T) {
+    const T* in = data<T>(x);
+    T *out = mutable_data<T>(unit), *lengths = mutable_data<T>(length);
+    for_shells(x, dims, [&](int64_t shell, int64_t offset, int64_t m) {
+      if (!normalize(in + offset, m, out + offset, lengths + shell)) valid = false;
+    });
+    if (!concentration) return;
+    STD_TORCH_CHECK(concentration->is_cpu() && concentration->scalar_type() == x.scalar_type(),
+                    "expected concentrations of x's device and dtype");
+    const Tensor kappa = in_order(*concentration);
+    const T* at = data<T>(kappa);
+    if (!std::all_of(at, at + kappa.numel(), [](T one) { return one >= 0; })) valid = false;
+  });
+  return {unit, length, valid};
+}
+
+Tensor normalize_shells_backward(const Tensor& grad_, const Tensor& unit, const Tensor& length,
+                                 const std::vector<int64_t>& dims) {
+  const Cpu device(unit, grad_, length);
+  check_floating(unit);
+  const Tensor grad = in_order(grad_);
+  STD_TORCH_CHECK(grad.scalar_type() == unit.scalar_type() && length.scalar_type() == unit.scalar_type() &&
+                      grad.numel() == unit.numel() && unit.is_contiguous() && length.is_contiguous(),
+                  "the gradient does not fit the vectors");
+  Tensor x_grad = empty(unit, std::vector<int64_t>(unit.sizes().begin(), unit.sizes().end()));
+  by_dtype(unit, [&]<class T>(T) {
+    const T *g = data<T>(grad), *u = data<T>(unit), *lengths = data<T>(length);
+    T* out = mutable_data<T>(x_grad);
+    for_shells(unit, dims, [&](int64_t shell, int64_t offset, int64_t m) {
+      normalize_backward(g + offset, u + offset, lengths[shell], m, out + offset);
+    });
+  });
+  return x_grad;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(vmf_ops, m) {
+  m.def("normalize_shells(Tensor x, int[] dims, Tensor? concentration) -> (Tensor unit, Tensor length, bool valid)");
+  m.def("normalize_shells_backward(Tensor grad, Tensor unit, Tensor length, int[] dims) -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) {
+  m.impl("normalize_shells", TORCH_BOX(&normalize_shells));
+  m.impl("normalize_shells_backward", TORCH_BOX(&normalize_shells_backward));
+}
+
 // ---- Sampling: one call for shells of any dimensions side by side ----
 //
 // Shapes, with V slices (the dimensions that vmap hides) of R rows, K shells, M = the sum of dims: loc (V or 1, L, M)
 // and kappa (V or 1, L', K), L and L' divisors of R, whose rows repeat; key (V,); z (V, R, M); cosine (V, 2, K, R).
+// With a key () there are no slices: z is (R, M), cosine (2, K, R), and loc and kappa hold L M and L' K numbers.
 
 namespace {
 
-// A call's tensors, contiguous, and checked to fit each other.
-struct Sampler {
-  Tensor loc, kappa;
-  const std::vector<int64_t>& dims;
-  int64_t slices, rows, shells, size;
+// loc or kappa, contiguous: so many slices of so many rows.
+struct Rows {
+  Tensor values;
+  int64_t slices, rows;
 
-  Sampler(const Tensor& loc_, const Tensor& kappa_, const std::vector<int64_t>& dims, int64_t slices, int64_t rows)
-      : loc(torch::stable::contiguous(loc_)),
-        kappa(torch::stable::contiguous(kappa_)),
-        dims(dims),
+  Rows(const Tensor& t, bool sliced, int64_t last)
+      : values(in_order(t)), slices(sliced ? t.size(0) : 1), rows(t.numel() / std::max<int64_t>(1, slices * last)) {}
+};
+
+// A call's tensors, checked to fit each other.
+struct Sampler {
+  const std::vector<int64_t>& dims;
+  bool sliced;
+  int64_t slices, rows, shells, size;
+  ScalarType dtype;
+  Rows loc, kappa;
+
+  Sampler(const Tensor& loc_, const Tensor& kappa_, const std::vector<int64_t>& dims, bool sliced, int64_t slices,
+          int64_t rows)
+      : dims(dims),
+        sliced(sliced),
         slices(slices),
         rows(rows),
         shells(int64_t(dims.size())),
-        size(std::accumulate(dims.begin(), dims.end(), int64_t(0))) {
-    const ScalarType dtype = loc.scalar_type();
-    STD_TORCH_CHECK(dtype == ScalarType::Double || dtype == ScalarType::Float, "expected float32 or float64, got ",
-                    torch::headeronly::toString(dtype));
+        size(std::accumulate(dims.begin(), dims.end(), int64_t(0))),
+        dtype(loc_.scalar_type()),
+        loc(loc_, sliced, size),
+        kappa(kappa_, sliced, shells) {
+    check_floating(loc_);
     for (int64_t m : dims) STD_TORCH_CHECK(m >= 2, "expected ambient dimensions of at least 2, got ", m);
-    auto check = [&](const Tensor& t, const char* name, int64_t last) {
+    auto check = [&](const Tensor& t, const Rows& r, const char* name, int64_t last) {
       STD_TORCH_CHECK(t.scalar_type() == dtype, name, " has another dtype than loc");
-      STD_TORCH_CHECK(t.dim() == 3 && (t.size(0) == 1 || t.size(0) == slices) && t.size(2) == last &&
-                          (rows == 0 || (t.size(1) > 0 && rows % t.size(1) == 0)),
+      STD_TORCH_CHECK((!sliced || (t.dim() == 3 && t.size(2) == last)) && (r.slices == 1 || r.slices == slices) &&
+                          t.numel() == r.slices * r.rows * last && (rows == 0 || (r.rows > 0 && rows % r.rows == 0)),
                       name, " does not fit ", slices, " slices of ", rows, " rows of ", last);
     };
-    check(loc, "loc", size);
-    check(kappa, "kappa", shells);
+    check(loc_, loc, "loc", size);
+    check(kappa_, kappa, "kappa", shells);
+  }
+  // Of the draw z.
+  Sampler(const Tensor& loc, const Tensor& kappa, const std::vector<int64_t>& dims, const Tensor& z)
+      : Sampler(loc, kappa, dims, z.dim() == 3, z.dim() == 3 ? z.size(0) : 1, z.dim() < 2 ? 0 : z.size(z.dim() - 2)) {}
+
+  // A new tensor of these sizes in every slice.
+  Tensor made(std::vector<int64_t> sizes) const {
+    if (sliced) sizes.insert(sizes.begin(), slices);
+    return empty(loc.values, sizes);
   }
 
   // t, contiguous, of this dtype and so many numbers.
   Tensor checked(const Tensor& t, const char* name, int64_t numel) const {
-    STD_TORCH_CHECK(t.scalar_type() == loc.scalar_type() && t.numel() == numel, name, " does not fit the draw");
-    return torch::stable::contiguous(t);
+    STD_TORCH_CHECK(t.scalar_type() == dtype && t.numel() == numel, name, " does not fit the draw");
+    return in_order(t);
   }
   Tensor checked_z(const Tensor& t, const char* name) const { return checked(t, name, slices * rows * size); }
   Tensor checked_cosine(const Tensor& t) const { return checked(t, "cosine", 2 * slices * rows * shells); }
@@ -330,9 +472,9 @@ struct Sampler {
   // run(the draw of T): z and cosine are written where the draw itself is asked for, and there they are ours.
   template <class F>
   void with_draw(const Tensor& cosine, const Tensor& z, F run) const {
-    by_dtype(loc, [&]<class T>(T) {
-      run(Draw<T>{slices, rows, size, dims, data<T>(loc), data<T>(kappa), loc.size(0), loc.size(1), kappa.size(0),
-                  kappa.size(1), const_cast<T*>(data<T>(cosine)), const_cast<T*>(data<T>(z))});
+    by_dtype(loc.values, [&]<class T>(T) {
+      run(Draw<T>{slices, rows, size, dims, data<T>(loc.values), data<T>(kappa.values), loc.slices, loc.rows,
+                  kappa.slices, kappa.rows, const_cast<T*>(data<T>(cosine)), const_cast<T*>(data<T>(z))});
     });
   }
 };
@@ -341,11 +483,10 @@ template <class Device>
 std::tuple<Tensor, Tensor> sample_vmf(const Tensor& loc, const Tensor& kappa, const std::vector<int64_t>& dims,
                                       const Tensor& key_, int64_t rows) {
   const Device device(loc, kappa, key_);
-  STD_TORCH_CHECK(key_.scalar_type() == ScalarType::Long && key_.dim() == 1, "expected the key as (slices,) int64");
-  const Tensor key = torch::stable::contiguous(key_);
-  const Sampler call(loc, kappa, dims, key.size(0), rows);
-  Tensor z = torch::stable::new_empty(call.loc, {call.slices, rows, call.size});
-  Tensor cosine = torch::stable::new_empty(call.loc, {call.slices, 2, call.shells, rows});
+  STD_TORCH_CHECK(key_.scalar_type() == ScalarType::Long && key_.dim() <= 1, "expected the key as (slices,) int64");
+  const Tensor key = in_order(key_);
+  const Sampler call(loc, kappa, dims, key.dim() == 1, key.numel(), rows);
+  Tensor z = call.made({rows, call.size}), cosine = call.made({2, call.shells, rows});
   call.with_draw(cosine, z, [&]<class T>(const Draw<T>& draw) { device.sample(draw, data<int64_t>(key)); });
   return {z, cosine};
 }
@@ -356,13 +497,10 @@ std::tuple<Tensor, Tensor> sample_vmf_backward(const Tensor& z_grad_, const Tens
                                                const Tensor& loc, const Tensor& kappa, const std::vector<int64_t>& dims,
                                                bool implicit, bool loc_wanted, bool kappa_wanted) {
   const Device device(loc, kappa, z_, cosine_, z_grad_);
-  const Sampler call(loc, kappa, dims, z_.size(0), z_.size(1));
+  const Sampler call(loc, kappa, dims, z_);
   const Tensor z = call.checked_z(z_, "z"), z_grad = call.checked_z(z_grad_, "the gradient"),
                cosine = call.checked_cosine(cosine_);
-  auto result = [&](bool wanted, int64_t last) {
-    return wanted ? torch::stable::new_empty(call.loc, {call.slices, call.rows, last})
-                  : torch::stable::new_empty(call.loc, {0});
-  };
+  auto result = [&](bool wanted, int64_t last) { return wanted ? call.made({call.rows, last}) : empty(z, {0}); };
   Tensor loc_grad = result(loc_wanted, call.size), kappa_grad = result(kappa_wanted, call.shells);
   call.with_draw(cosine, z, [&]<class T>(const Draw<T>& draw) {
     device.sample_backward(draw, implicit, data<T>(z_grad), loc_wanted ? mutable_data<T>(loc_grad) : nullptr,
@@ -377,11 +515,11 @@ Tensor sample_vmf_forward_ad(const Tensor& loc_tangent_, const Tensor& kappa_tan
                              const Tensor& cosine_, const Tensor& loc, const Tensor& kappa,
                              const std::vector<int64_t>& dims, bool implicit) {
   const Device device(loc, kappa, z_, cosine_, loc_tangent_, kappa_tangent_);
-  const Sampler call(loc, kappa, dims, z_.size(0), z_.size(1));
+  const Sampler call(loc, kappa, dims, z_);
   const Tensor z = call.checked_z(z_, "z"), cosine = call.checked_cosine(cosine_),
                loc_tangent = call.checked(loc_tangent_, "the tangent of loc", loc.numel()),
                kappa_tangent = call.checked(kappa_tangent_, "the tangent of kappa", kappa.numel());
-  Tensor z_tangent = torch::stable::empty_like(z);
+  Tensor z_tangent = call.made({call.rows, call.size});
   call.with_draw(cosine, z, [&]<class T>(const Draw<T>& draw) {
     device.sample_forward_ad(draw, implicit, data<T>(loc_tangent), data<T>(kappa_tangent), z_tangent);
   });

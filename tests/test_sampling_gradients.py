@@ -194,7 +194,7 @@ def test_rsvi_is_implicit_at_m_3():
 def test_inversion_at_m_3_by_finite_differences():
     """At m = 3 nothing is rejected, so one key's draw is a smooth function of kappa."""
     mu = directions(4, (3,), double)
-    key = torch.tensor([3])
+    key = torch.tensor(3)
     for kappa in (1e-3, 0.5, 2.0, 30.0):
         point = torch.full((4, 1), kappa, dtype=double, requires_grad=True)
         draw = lambda k: vmf_ops.sampling._sample(mu, k, key, (3,), (4,), True)  # noqa: E731
@@ -227,7 +227,7 @@ def test_loc_gradient_is_the_rotation_that_takes_it_along(m):
 def test_finite_differences_on_the_circle():
     """At m = 2 the tangent is a smooth function of loc, and the draw turns with it."""
     angle = torch.linspace(0, 6, 7, dtype=double, requires_grad=True)
-    key = torch.tensor([4])
+    key = torch.tensor(4)
     kappa = torch.full((7, 1), 2.0, dtype=double)
     draw = lambda t: vmf_ops.sampling._sample(  # noqa: E731
         torch.stack([t.cos(), t.sin()], -1), kappa, key, (2,), (7,), True

@@ -48,13 +48,3 @@ def constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
 def shell_of_coordinate(dims: tuple[int, ...], device: torch.device) -> Tensor:
     """The index of the shell that each coordinate of the shells side by side belongs to."""
     return constant(tuple(k for k, m in enumerate(dims) for _ in range(m)), torch.int64, device)
-
-
-def normalized(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    if len(dims) == 1:
-        # The largest coordinate as unit, so that no square overflows or vanishes.
-        x = x / x.detach().abs().amax(-1, keepdim=True)
-        # vector_norm sums 1e6 coordinates to 1e-5 in float32; a square sum of them overflows in half.
-        squares = x.square().sum(-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
-        return (x / squares.sqrt()).to(x.dtype)
-    return torch.cat([normalized(part, (part.shape[-1],)) for part in x.split(dims, -1)], -1)

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from . import _C  # noqa: F401  (loads the ops)
-from ._autograd import transformed
+from ._autograd import Function, transformed
 from ._compile import allow_in_graph
 from ._shells import check_dims, constant
 from .special import iv_ratio, iv_ratio_c
@@ -29,16 +29,14 @@ _forward_ad_op = torch.ops.vmf_ops.sample_vmf_forward_ad.default
 
 @torch.library.register_fake("vmf_ops::sample_vmf")
 def _(loc, kappa, dims, key, rows):
-    slices = key.size(0)
-    return loc.new_empty((slices, rows, loc.size(2))), loc.new_empty((slices, 2, len(dims), rows))
+    return loc.new_empty((*key.shape, rows, loc.size(-1))), loc.new_empty((*key.shape, 2, len(dims), rows))
 
 
 @torch.library.register_fake("vmf_ops::sample_vmf_backward")
 def _(z_grad, z, cosine, loc, kappa, dims, implicit, loc_wanted, kappa_wanted):
-    slices, rows, size = z.shape
     return (
-        loc.new_empty((slices, rows, size) if loc_wanted else (0,)),
-        loc.new_empty((slices, rows, len(dims)) if kappa_wanted else (0,)),
+        loc.new_empty(z.shape if loc_wanted else (0,)),
+        loc.new_empty((*z.shape[:-1], len(dims)) if kappa_wanted else (0,)),
     )
 
 
@@ -48,7 +46,8 @@ def _(loc_tangent, kappa_tangent, z, cosine, loc, kappa, dims, implicit):
 
 
 # The ops work on slices (csrc/bindings.cpp): everything has a leading dimension, of 1 where all slices share it, and a
-# slice has its own key. vmap adds its dimension to the slices; the rows' random numbers do not depend on it.
+# slice has its own key. vmap adds its dimension to the slices; the rows' random numbers do not depend on it. Without
+# vmap the key has no dimension, and slices are left out.
 
 
 def _merge(info, in_dims, tensors, slices):
@@ -179,65 +178,65 @@ class _Sample(torch.autograd.Function):
         return (_unmerge(info, z), _unmerge(info, cosine)), (0, 0)
 
 
-def _rows(t: Tensor, batch: Sequence[int]) -> Tensor:
-    """t as (1, L, last), whose rows repeat to fill the batch; a copy only where t repeats in another way."""
+def _repeating(t: Tensor, batch: tuple[int, ...]) -> Tensor:
+    """t, whose rows one after the other must repeat to fill the batch; expanded where they repeat in another way."""
     shape = t.shape[:-1]
+    if shape == batch:
+        return t
     while shape and shape[0] == 1:
         shape = shape[1:]
-    if shape != batch[len(batch) - len(shape) :]:
-        t, shape = t.expand(*batch, t.size(-1)), batch
-    return t.reshape(1, math.prod(shape), t.size(-1))
+    return t if shape == batch[len(batch) - len(shape) :] else t.expand(*batch, t.size(-1))
 
 
-class _SampleEagerly(torch.autograd.Function):
-    """_Sample outside of every transform, on loc and kappa as they come: half the overhead of a small call."""
+def _like(grad: Tensor, t: Tensor) -> Tensor:
+    """The gradient of t, whose rows repeat, from those of all rows (R, n)."""
+    if grad.shape == t.shape:
+        return grad
+    if grad.numel() == t.numel():
+        return grad.view(t.shape)
+    return grad.view(-1, t.numel()).sum(0).view(t.shape) if t.numel() else torch.zeros_like(t)
+
+
+class _SampleEagerly(Function):
+    """_Sample outside of every transform, of one slice and without its dimension: the short way of a small call."""
 
     @staticmethod
-    def forward(ctx, loc, kappa, key, dims, shape, implicit):
-        z, cosine = _draw(loc, kappa, key, dims, shape)
-        ctx.dims, ctx.shape, ctx.implicit = dims, shape, implicit
+    def forward(ctx, loc, kappa, key, dims, rows, implicit):
+        z, cosine = _op(loc, kappa, dims, key, rows)
+        ctx.dims, ctx.implicit = dims, implicit
         ctx.save_for_backward(z, cosine, loc, kappa)
         return z
 
     @staticmethod
     def backward(ctx, z_grad):
         z, cosine, loc, kappa = ctx.saved_tensors
-        (loc_wanted, kappa_wanted), shape = ctx.needs_input_grad[:2], ctx.shape
+        loc_wanted, kappa_wanted = ctx.needs_input_grad[:2]
         function = _Backward.apply if torch.is_grad_enabled() or transformed() else _backward_op
-        loc_grad, kappa_grad = function(
-            z_grad,
-            z,
-            cosine,
-            _rows(loc, shape),
-            _rows(kappa, shape),
-            ctx.dims,
-            ctx.implicit,
-            loc_wanted,
-            kappa_wanted,
-        )
+        loc_grad, kappa_grad = function(z_grad, z, cosine, loc, kappa, ctx.dims, ctx.implicit, loc_wanted, kappa_wanted)
         return (
-            loc_grad.view(*shape, loc.size(-1)).sum_to_size(loc.shape) if loc_wanted else None,
-            kappa_grad.view(*shape, kappa.size(-1)).sum_to_size(kappa.shape) if kappa_wanted else None,
-            *(None,) * 4,
+            _like(loc_grad, loc) if loc_wanted else None,
+            _like(kappa_grad, kappa) if kappa_wanted else None,
+            None,
+            None,
+            None,
+            None,
         )
-
-
-def _draw(loc, kappa, key, dims, shape):
-    return _op(_rows(loc, shape), _rows(kappa, shape), dims, key, math.prod(shape))
 
 
 @allow_in_graph
 def _sample(
     loc: Tensor, kappa: Tensor, key: Tensor, dims: tuple[int, ...], shape: tuple[int, ...], implicit: bool
 ) -> Tensor:
-    """The draw of shape (*shape, sum of dims) from loc and kappa of one dtype that broadcast to shape."""
+    """The draw of shape (*shape, sum of dims) from loc and kappa of one dtype, whose rows repeat to fill it."""
+    rows = math.prod(shape)
     if transformed():
-        z, _ = _Sample.apply(_rows(loc, shape), _rows(kappa, shape), key, dims, math.prod(shape), implicit)
+        loc, kappa = loc.reshape(1, -1, loc.size(-1)), kappa.reshape(1, -1, len(dims))
+        z, _ = _Sample.apply(loc, kappa, key.unsqueeze(0), dims, rows, implicit)
     elif torch.is_grad_enabled() and (loc.requires_grad or kappa.requires_grad):
-        z = _SampleEagerly.apply(loc, kappa, key, dims, shape, implicit)
+        z = _SampleEagerly.apply(loc, kappa, key, dims, rows, implicit)
     else:
-        z, _ = _draw(loc, kappa, key, dims, shape)
-    return z.view(*shape, loc.size(-1))
+        z, _ = _op(loc, kappa, dims, key, rows)
+    return z if z.dim() == 2 and len(shape) == 1 else z.view(*shape, loc.size(-1))
 
 
 def _described(t) -> str:
@@ -248,24 +247,37 @@ def _check(name: str, loc: Tensor, kappa: Tensor, dims) -> tuple[tuple[int, ...]
     """dims as a tuple, and the dtype of the result."""
     if not isinstance(loc, Tensor) or not isinstance(kappa, Tensor):
         raise TypeError(f"{name}: expected tensors, got loc {_described(loc)} and kappa {_described(kappa)}")
-    dtype = loc.dtype if loc.dtype == kappa.dtype else torch.promote_types(loc.dtype, kappa.dtype)
-    if loc.dtype not in _COMPUTED or kappa.dtype not in _COMPUTED:
+    dtype, other = loc.dtype, kappa.dtype
+    if dtype not in _COMPUTED or other not in _COMPUTED:
         raise TypeError(
             f"{name}: expected loc and kappa in float16, bfloat16, float32 or float64, "
             f"got loc {_described(loc)} and kappa {_described(kappa)}"
         )
+    if dtype is not other:
+        dtype = torch.promote_types(dtype, other)
     if loc.device != kappa.device:
         raise ValueError(f"{name}: expected loc and kappa on one device, got {loc.device} and {kappa.device}")
-    got = f"got loc of shape {tuple(loc.shape)} and kappa of shape {tuple(kappa.shape)}"
     if loc.dim() == 0 or kappa.dim() == 0:
-        raise ValueError(f"{name}: expected loc (..., sum of dims) and kappa (..., number of shells), {got}")
-    try:
-        dims = check_dims((loc.size(-1),) if dims is None else dims, f"{name}: ")
-    except ValueError as error:
-        raise ValueError(f"{error}; {got}") from None
-    if loc.size(-1) != sum(dims) or kappa.size(-1) != len(dims):
-        raise ValueError(f"{name}: dims {dims} need loc (..., {sum(dims)}) and kappa (..., {len(dims)}), {got}")
+        raise ValueError(
+            f"{name}: expected loc (..., sum of dims) and kappa (..., number of shells), {_shapes(loc, kappa)}"
+        )
+    size = loc.shape[-1]
+    if dims is None and size >= 2:
+        dims = (size,)
+    else:
+        try:
+            dims = check_dims((size,) if dims is None else dims, f"{name}: ")
+        except ValueError as error:
+            raise ValueError(f"{error}; {_shapes(loc, kappa)}") from None
+    if size != sum(dims) or kappa.shape[-1] != len(dims):
+        raise ValueError(
+            f"{name}: dims {dims} need loc (..., {sum(dims)}) and kappa (..., {len(dims)}), {_shapes(loc, kappa)}"
+        )
     return dims, dtype
+
+
+def _shapes(loc: Tensor, kappa: Tensor) -> str:
+    return f"got loc of shape {tuple(loc.shape)} and kappa of shape {tuple(kappa.shape)}"
 
 
 def sample_vmf(
@@ -320,29 +332,36 @@ def sample_vmf(
         True
     """
     dims, dtype = _check("sample_vmf", loc, kappa, dims)
-    if gradient not in _GRADIENTS:
-        raise ValueError(f'sample_vmf: expected gradient "implicit" or "rsvi", got {gradient!r}')
-    compute = _COMPUTED[dtype]
-    if loc.dtype != compute:
-        loc = loc.to(compute)
-    if kappa.dtype != compute:
-        kappa = kappa.to(compute)
     batch = loc.shape[:-1]
     if batch != kappa.shape[:-1]:
         try:
             batch = torch.broadcast_shapes(batch, kappa.shape[:-1])
         except RuntimeError:
-            raise ValueError(
-                "sample_vmf: expected loc and kappa that broadcast, "
-                f"got loc of shape {tuple(loc.shape)} and kappa of shape {tuple(kappa.shape)}"
-            ) from None
-    if min(sample_shape, default=0) < 0:
-        raise ValueError(f"sample_vmf: expected sizes of at least 0 in sample_shape, got {tuple(sample_shape)}")
-    shape = torch.Size(sample_shape) + batch
+            raise ValueError(f"sample_vmf: expected loc and kappa that broadcast, {_shapes(loc, kappa)}") from None
+        loc, kappa = _repeating(loc, batch), _repeating(kappa, batch)
+    return draw(loc, kappa, dims, batch, sample_shape, gradient, generator, dtype)
+
+
+def draw(loc, kappa, dims, batch, sample_shape, gradient, generator, dtype=None) -> Tensor:
+    """sample_vmf of parameters whose rows, in order, repeat to fill the batch; kappa may lack its last dimension."""
+    if gradient not in _GRADIENTS:
+        raise ValueError(f'sample_vmf: expected gradient "implicit" or "rsvi", got {gradient!r}')
+    if sample_shape:
+        sample_shape = torch.Size(sample_shape)
+        if min(sample_shape) < 0:
+            raise ValueError(f"sample_vmf: expected sizes of at least 0 in sample_shape, got {tuple(sample_shape)}")
+        batch = sample_shape + batch
+    if dtype is None:
+        dtype = loc.dtype
+    compute = _COMPUTED[dtype]
+    if loc.dtype != compute:
+        loc = loc.to(compute)
+    if kappa.dtype != compute:
+        kappa = kappa.to(compute)
     # Drawn here, as a tensor: compiled graphs, vmap and checkpointing then treat the draw as they treat torch's own.
-    key = torch.randint(-(2**63), 2**63 - 1, (1,), generator=generator, device=loc.device)
-    z = _sample(loc, kappa, key, dims, tuple(shape), gradient == "implicit")
-    return z if dtype == compute else z.to(dtype)
+    key = torch.randint(-(2**63), 2**63 - 1, (), generator=generator, device=loc.device)
+    z = _sample(loc, kappa, key, dims, tuple(batch), gradient == "implicit")
+    return z if dtype is compute else z.to(dtype)
 
 
 def rsvi_correction(f: Tensor, z: Tensor, loc: Tensor, kappa: Tensor, dims: Sequence[int] | None = None) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ._normalize import fused, normalized
 from ._shells import check_dims, constant, shell_of_coordinate
 from .distributions import ProductHypersphericalUniform, ProductVonMisesFisher
 
@@ -99,6 +100,8 @@ class ProductVMFLatent(nn.Module):
 
     def normalise(self, raw: Tensor) -> Tensor:
         """Divides each shell of raw (..., Σm) by its length."""
+        if fused(raw):
+            return normalized(raw, self.dims)
         tiny = torch.finfo(raw.dtype).tiny  # changes no square above 1e-31, and its derivative costs nothing
         if len(set(self.dims)) == 1:
             shells = torch.unflatten(raw, -1, (len(self.dims), self.dims[0]))

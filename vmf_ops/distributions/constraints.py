@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Transform, constraints, transform_to
 
-from .._shells import normalized
+from .._normalize import normalized
 
 
 def off_unit(squares: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .._shells import normalized
+from .._normalize import normalized
 from ..vmf import mean_length_curvature, mean_length_slope, vmf_concentration, vmf_mean_length
 from .constraints import unit_vector
 from .spherical import validation

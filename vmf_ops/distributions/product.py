@@ -5,8 +5,9 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .._arguments import as_concentration, check_last, common_batch_shape
-from .._shells import check_dims, constant, normalized, shell_of_coordinate
-from ..sampling import sample_vmf
+from .._normalize import normalized, normalized_and_valid
+from .._shells import check_dims, constant, shell_of_coordinate
+from ..sampling import draw
 from ..vmf import log_mode_to_uniform, log_sphere_area, vmf_kl_uniform, vmf_mean_length
 from .constraints import ProductOfUnitVectors
 from .divergence import kl_between
@@ -43,11 +44,12 @@ class ProductVonMisesFisher(Spherical):
                 f"concentration must have shape (..., {len(dims)}) for dims {dims}, got {tuple(concentration.shape)}"
             )
         batch_shape = common_batch_shape(loc, concentration.shape[:-1])
+        valid = None
         if normalize:
-            loc = normalized(loc, dims)
+            loc, valid = normalized_and_valid(loc, dims, concentration)
         self.loc = expanded(loc, batch_shape + loc.shape[-1:])
         self.concentration = expanded(concentration, batch_shape + concentration.shape[-1:])
-        super().__init__(batch_shape, loc.shape[-1:], validate_args=validation(validate_args))
+        self._initialise(batch_shape, loc.shape[-1:], validate_args, valid)
 
     @property
     def arg_constraints(self):
@@ -92,14 +94,7 @@ class ProductVonMisesFisher(Spherical):
 
     def rsample(self, sample_shape=(), *, gradient="implicit", generator=None) -> Tensor:
         """Exact draws of all shells in one call; gradient and generator as in vmf_ops.sample_vmf."""
-        return sample_vmf(
-            self.loc,
-            self.concentration,
-            self.dims,
-            sample_shape=tuple(sample_shape),
-            gradient=gradient,
-            generator=generator,
-        )
+        return draw(self.loc, self.concentration, self.dims, self._batch_shape, sample_shape, gradient, generator)
 
     def log_ratio(self, value: Tensor) -> Tensor:
         """log of the density over that of the uniform law, with no term of the sphere's area in it."""

@@ -30,6 +30,13 @@ class Spherical(Distribution):
     has_rsample = True
     _parameters: tuple[str, ...] = ()
 
+    def _initialise(self, batch_shape, event_shape, validate_args, valid):
+        """Distribution's constructor, which need not look at arguments that are known to be valid."""
+        validate_args = validation(validate_args)
+        super().__init__(batch_shape, event_shape, validate_args=False if valid else validate_args)
+        if valid:
+            self._validate_args = Distribution._validate_args if validate_args is None else validate_args
+
     def sample(self, sample_shape=(), **options) -> Tensor:
         """Draws of shape sample_shape + batch_shape + event_shape, without a gradient; options as in rsample."""
         with torch.no_grad():

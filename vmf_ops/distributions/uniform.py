@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from .._shells import check_dims, normalized
+from .._normalize import normalized
+from .._shells import check_dims
 from ..vmf import log_sphere_area
 from .constraints import unit_vector
 from .spherical import Spherical, filled_like, validation

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .._arguments import as_concentration, check_last, common_batch_shape
-from .._shells import normalized
-from ..sampling import sample_vmf
+from .._normalize import normalized_and_valid
+from ..sampling import draw
 from ..special import iv_ratio_c
 from ..vmf import (
     log_density_at_mode,
@@ -17,7 +17,7 @@ from ..vmf import (
 )
 from .constraints import unit_vector
 from .estimation import maximum_likelihood
-from .spherical import Spherical, expanded, validation
+from .spherical import Spherical, expanded
 
 
 class VonMisesFisher(Spherical):
@@ -49,11 +49,12 @@ class VonMisesFisher(Spherical):
             raise ValueError(f"loc must have shape (..., m) with m >= 2, got {tuple(loc.shape)}")
         batch_shape = common_batch_shape(loc, concentration.shape)
         m = loc.shape[-1]
+        valid = None
         if normalize:
-            loc = normalized(loc, (m,))
+            loc, valid = normalized_and_valid(loc, (m,), concentration)
         self.loc = expanded(loc, batch_shape + (m,))
         self.concentration = expanded(concentration, batch_shape)
-        super().__init__(batch_shape, torch.Size((m,)), validate_args=validation(validate_args))
+        self._initialise(batch_shape, loc.shape[-1:], validate_args, valid)
 
     @property
     def mode(self) -> Tensor:
@@ -89,12 +90,8 @@ class VonMisesFisher(Spherical):
 
     def rsample(self, sample_shape=(), *, gradient="implicit", generator=None) -> Tensor:
         """Exact draws, differentiable in loc and concentration; gradient and generator as in vmf_ops.sample_vmf."""
-        return sample_vmf(
-            self.loc,
-            self.concentration.unsqueeze(-1),
-            sample_shape=tuple(sample_shape),
-            gradient=gradient,
-            generator=generator,
+        return draw(
+            self.loc, self.concentration, tuple(self._event_shape), self._batch_shape, sample_shape, gradient, generator
         )
 
     def log_prob(self, value: Tensor) -> Tensor:
