@@ -1,9 +1,15 @@
 """What an import costs, and that the compiler finds its functions whenever it comes. Each in a process of its own."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+import vmf_ops
+from vmf_ops import __main__
 
 COMPILED = """
 function = lambda v, x: vmf_ops.log_iv(v, x) + vmf_ops.sample_vmf(x, x[:1]).sum()
@@ -36,3 +42,23 @@ assert not {"torch._dynamo", "sympy"} & set(sys.modules)
 @pytest.mark.parametrize("order", ["import torch, vmf_ops", "import torch._dynamo, vmf_ops"])
 def test_the_first_compilation_of_a_process_has_one_graph(order):
     python(order + COMPILED)
+
+
+def test_the_self_check_passes_and_says_what_was_built():
+    said = subprocess.run([sys.executable, "-W", "error", "-m", "vmf_ops"], capture_output=True, text=True)
+    assert said.returncode == 0 and said.stdout.endswith("All checks passed.\n"), said.stdout + said.stderr
+    for fact in (torch.__version__, vmf_ops.__version__, vmf_ops.build_info()["isa"]):
+        assert fact in said.stdout
+
+
+def test_the_self_check_notices_a_wrong_number(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["vmf_ops"])
+    monkeypatch.setattr(vmf_ops, "log_iv", lambda v, x: x * 1.0)
+    assert __main__.main() == 1
+    assert "do not use this build" in capsys.readouterr().out
+
+
+def test_the_stub_names_what_the_extension_has():
+    stub = ast.parse(Path(vmf_ops.__file__).with_name("_C.pyi").read_text())
+    named = {node.name for node in stub.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert named - {"BuildInfo"} == {name for name in dir(vmf_ops._C) if not name.startswith("_")}
