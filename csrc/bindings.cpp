@@ -308,18 +308,22 @@ void register_elementwise(Library& m) {
   m.impl("log_f_with_slope", TORCH_BOX((&value_and_slope<Device, Op::log_f_with_slope>)));
   m.impl("log_peak", TORCH_BOX((&value<Device, Op::log_peak>)));
   m.impl("log_peak_with_slope", TORCH_BOX((&value_and_slope<Device, Op::log_peak_with_slope>)));
+  m.impl("log_anchor", TORCH_BOX((&value<Device, Op::log_anchor>)));
+  m.impl("log_anchor_with_slope", TORCH_BOX((&value_and_slope<Device, Op::log_anchor_with_slope>)));
   m.impl("concentration", TORCH_BOX((&value<Device, Op::concentration>)));
+  m.impl("concentration_of_complement", TORCH_BOX((&value<Device, Op::concentration_of_complement>)));
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY(vmf_ops, m) {
   for (const char* name :
-       {"log_iv", "log_ive", "ive", "ratio", "ratio_complement", "kl_uniform", "log_f", "log_peak"}) {
+       {"log_iv", "log_ive", "ive", "ratio", "ratio_complement", "kl_uniform", "log_f", "log_peak", "log_anchor"}) {
     m.def((std::string(name) + "(Tensor v, Tensor x) -> Tensor").c_str());
     m.def((std::string(name) + "_with_slope(Tensor v, Tensor x) -> (Tensor, Tensor)").c_str());
   }
-  for (const char* name : {"log_iv_order_slope", "ratio_slope", "ratio_curvature", "concentration"})
+  for (const char* name :
+       {"log_iv_order_slope", "ratio_slope", "ratio_curvature", "concentration", "concentration_of_complement"})
     m.def((std::string(name) + "(Tensor v, Tensor x) -> Tensor").c_str());
 }
 

@@ -18,14 +18,17 @@ enum class Op {
   ratio_complement_with_slope,
   ratio_slope,
   ratio_curvature,
-  // of a dimension m and kappa, or for concentration a mean length
+  // of a dimension m and kappa, or for concentration a mean length or its complement
   kl_uniform,
   kl_uniform_with_slope,
   log_f,
   log_f_with_slope,
   log_peak,
   log_peak_with_slope,
+  log_anchor,
+  log_anchor_with_slope,
   concentration,
+  concentration_of_complement,
 };
 
 }  // namespace vmf_ops

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import DIMS, direction, double, product, seeded_and_validated  # noqa: F401  (a fixture)
+from laws import DIMS, direction, double, product
+from laws import seeded_and_validated as seeded_and_validated
 from torch.distributions import (
     Independent,
     kl_divergence,

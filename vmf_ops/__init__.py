@@ -5,7 +5,14 @@ import torch as _torch  # noqa: F401  (its libraries, before the extension that 
 from ._C import build_info
 from .sampling import rsvi_correction, sample_vmf
 from .special import iv_ratio, iv_ratio_c, ive, log_iv, log_ive
-from .vmf import vmf_concentration, vmf_entropy, vmf_kl_uniform, vmf_log_normalizer, vmf_mean_length
+from .vmf import (
+    vmf_concentration,
+    vmf_concentration_c,
+    vmf_entropy,
+    vmf_kl_uniform,
+    vmf_log_normalizer,
+    vmf_mean_length,
+)
 
 __version__ = build_info()["version"]
 __all__ = [
@@ -18,6 +25,7 @@ __all__ = [
     "rsvi_correction",
     "sample_vmf",
     "vmf_concentration",
+    "vmf_concentration_c",
     "vmf_entropy",
     "vmf_kl_uniform",
     "vmf_log_normalizer",

@@ -1,8 +1,8 @@
 """The Bessel family on NumPy arrays and scalars: the kernels of vmf_ops.special with no tensor made.
 
 Ufunc-like: arguments broadcast, `out=` takes the result, a scalar comes back for scalars, the GIL is released, threads
-are torch's (torch.set_num_threads). float32 stays float32, float16 is computed in float32, all else is float64. Values
-agree bit for bit with the torch functions, which document domain and accuracy. No derivatives.
+are torch's (torch.set_num_threads). float32 stays float32, float16 is computed in float32, all else is float64, long
+doubles too. Values agree bit for bit with the torch functions, which document domain and accuracy. No derivatives.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ def _call(name, op, v, x, out, shift=0):
     result = np.result_type(v, x)
     if result.kind not in "biuf":
         raise TypeError(f"{name}: expected real numbers, got {result}")
-    if result.kind != "f":
+    if result.kind != "f" or result.itemsize > 8:  # no longer digits than are computed
         result = np.dtype(np.float64)
     compute = np.float32 if result.itemsize <= 4 else np.float64
     v, x = np.asarray(v, compute), np.asarray(x, compute)

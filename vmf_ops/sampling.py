@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from . import _C  # noqa: F401  (loads the ops)
+from ._arguments import refuse_kept_axis, sizes
 from ._autograd import Function, transformed
 from ._compile import allow_in_graph
 from ._shells import check_dims, constant
@@ -346,9 +347,9 @@ def draw(loc, kappa, dims, batch, sample_shape, gradient, generator, dtype=None)
     """sample_vmf of parameters whose rows, in order, repeat to fill the batch; kappa may lack its last dimension."""
     if gradient not in _GRADIENTS:
         raise ValueError(f'sample_vmf: expected gradient "implicit" or "rsvi", got {gradient!r}')
-    if sample_shape:
-        sample_shape = torch.Size(sample_shape)
-        if min(sample_shape) < 0:
+    if sample_shape != ():
+        sample_shape = sizes(sample_shape)
+        if min(sample_shape, default=0) < 0:
             raise ValueError(f"sample_vmf: expected sizes of at least 0 in sample_shape, got {tuple(sample_shape)}")
         batch = sample_shape + batch
     if dtype is None:
@@ -395,6 +396,7 @@ def rsvi_correction(f: Tensor, z: Tensor, loc: Tensor, kappa: Tensor, dims: Sequ
         raise ValueError(
             f"rsvi_correction: expected samples of loc, got z of shape {tuple(z.shape)} and loc of {tuple(loc.shape)}"
         )
+    refuse_kept_axis("f", f, "z", z)
     try:
         torch.broadcast_shapes(f.shape, z.shape[:-1])
         torch.broadcast_shapes(z.shape[:-1], loc.shape[:-1], kappa.shape[:-1])

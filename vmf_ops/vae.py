@@ -61,6 +61,7 @@ class ProductVMFLatent(nn.Module):
         in_features: size of the features' last dimension.
         dims: the K ambient dimensions m >= 2 (shell S_{m-1}); an int for one shell.
         min_kappa: the smallest κ. 1, the default, is the paper's 1 + softplus; 0 lets a shell reach its prior (κ = 0).
+        kappa: fixed concentrations, a number or one for each shell, in place of learned ones: the KL is then constant.
         gradient: "implicit" (unbiased) or "rsvi" (the paper's biased pathwise gradient), as in `sample_vmf`.
 
     The posterior is computed in float32 at least: under autocast, or in a half or bfloat16 module, loc and kappa are
@@ -72,7 +73,7 @@ class ProductVMFLatent(nn.Module):
     (torch.Size([7, 4, 32]), torch.Size([4, 3]))
     """
 
-    def __init__(self, in_features, dims, *, min_kappa=1.0, gradient="implicit", device=None, dtype=None):
+    def __init__(self, in_features, dims, *, min_kappa=1.0, kappa=None, gradient="implicit", device=None, dtype=None):
         super().__init__()
         self.dims = check_dims(dims if isinstance(dims, Iterable) else (dims,))
         if in_features < 1:
@@ -84,10 +85,17 @@ class ProductVMFLatent(nn.Module):
         self.in_features, self.min_kappa, self.gradient = in_features, float(min_kappa), gradient
         self.size = sum(self.dims)
         """Σm, the size of a sample, which is what the decoder takes"""
-        self.head = nn.Linear(in_features, self.size + len(self.dims), device=device, dtype=dtype)
+        self.register_buffer("kappa", None)
+        if kappa is not None:
+            kappa = torch.as_tensor(kappa, dtype=torch.get_default_dtype(), device=device)
+            if kappa.shape not in ((), (len(self.dims),)) or not (kappa >= 0).all():
+                raise ValueError(f"kappa must be a number >= 0 or one for each of {len(self.dims)} shells, got {kappa}")
+            self.kappa = kappa.expand(len(self.dims)).clone()
+        outputs = self.size + (len(self.dims) if kappa is None else 0)
+        self.head = nn.Linear(in_features, outputs, device=device, dtype=dtype)
         # Each shell's first coordinate gets a constant that the head's bias can undo: a head that gives exactly zero
         # then has the direction e1 and a finite gradient instead of NaN.
-        self._pole = [0.0] * (self.size + len(self.dims))
+        self._pole = [0.0] * outputs
         for first in accumulate(self.dims[:-1], initial=0):
             self._pole[first] = 1e-3
         self._pole = tuple(self._pole)
@@ -102,14 +110,16 @@ class ProductVMFLatent(nn.Module):
         """Divides each shell of raw (..., Σm) by its length."""
         if fused(raw):
             return normalized(raw, self.dims)
-        tiny = torch.finfo(raw.dtype).tiny  # changes no square above 1e-31, and its derivative costs nothing
+        # In float64, where a square of float32's neither overflows nor vanishes.
+        wide = raw.double()
+        tiny = torch.finfo(wide.dtype).tiny
         if len(set(self.dims)) == 1:
-            shells = torch.unflatten(raw, -1, (len(self.dims), self.dims[0]))
-            return (shells * shells.square().sum(-1, keepdim=True).add(tiny).rsqrt()).flatten(-2)
+            shells = torch.unflatten(wide, -1, (len(self.dims), self.dims[0]))
+            return (shells * shells.square().sum(-1, keepdim=True).add(tiny).rsqrt()).flatten(-2).to(raw.dtype)
         # Segment sums, not a matrix product with an indicator: that one would be rounded to TF32 or bfloat16.
         owner = shell_of_coordinate(self.dims, raw.device)
-        squares = raw.new_zeros(raw.shape[:-1] + (len(self.dims),)).index_add(-1, owner, raw.square())
-        return raw * squares.add(tiny).rsqrt().index_select(-1, owner)
+        squares = wide.new_zeros(raw.shape[:-1] + (len(self.dims),)).index_add(-1, owner, wide.square())
+        return (wide * squares.add(tiny).rsqrt().index_select(-1, owner)).to(raw.dtype)
 
     def concentration(self, raw: Tensor) -> Tensor:
         """κ (..., K) from the head's numbers for it: min_kappa + softplus(raw)."""
@@ -123,11 +133,15 @@ class ProductVMFLatent(nn.Module):
         raw = raw + constant(self._pole, raw.dtype, raw.device)
         if raw.dtype in (torch.float16, torch.bfloat16):
             raw = raw.float()
+        if self.kappa is not None:
+            kappa = self.kappa.to(raw.dtype).expand(raw.shape[:-1] + self.kappa.shape)
+            return ProductVMFPosterior(self.normalise(raw), kappa, self.dims, self.gradient)
         raw_loc, raw_kappa = raw.split((self.size, len(self.dims)), -1)
         return ProductVMFPosterior(self.normalise(raw_loc), self.concentration(raw_kappa), self.dims, self.gradient)
 
     def extra_repr(self) -> str:
-        return f"dims={self.dims}, min_kappa={self.min_kappa:g}, gradient={self.gradient!r}"
+        kappa = f"min_kappa={self.min_kappa:g}" if self.kappa is None else f"kappa={self.kappa.tolist()}"
+        return f"dims={self.dims}, {kappa}, gradient={self.gradient!r}"
 
 
 class HypersphericalVAE(nn.Module):

@@ -24,7 +24,14 @@ from torch import Tensor
 from ._autograd import differentiable, op, promote
 from .special import _ratio, _ratio_c, _ratio_curvature, _ratio_slope
 
-__all__ = ["vmf_mean_length", "vmf_log_normalizer", "vmf_entropy", "vmf_kl_uniform", "vmf_concentration"]
+__all__ = [
+    "vmf_mean_length",
+    "vmf_log_normalizer",
+    "vmf_entropy",
+    "vmf_kl_uniform",
+    "vmf_concentration",
+    "vmf_concentration_c",
+]
 
 Real = Tensor | float
 
@@ -69,6 +76,19 @@ _log_peak = differentiable(
     op("log_peak"),
     op("log_peak_with_slope", 2),
     slope=lambda m, kappa, _: _ratio_c(_order(m), kappa),
+    order="m",
+)
+_log_anchor = differentiable(
+    "log_anchor",
+    op("log_anchor"),
+    op("log_anchor_with_slope", 2),
+    slope=lambda m, kappa, _: torch.where(kappa <= 0.5 * m, -_ratio(_order(m), kappa), _ratio_c(_order(m), kappa)),
+    order="m",
+)
+_concentration_of_complement = differentiable(
+    "vmf_concentration_c",
+    op("concentration_of_complement"),
+    slope=lambda m, complement, kappa: -1 / _ratio_slope(_order(m), kappa),
     order="m",
 )
 _concentration = differentiable(
@@ -173,6 +193,21 @@ def vmf_concentration(m: Real, mean_length: Real) -> Tensor:
     return _call("vmf_concentration", _concentration, m, mean_length, argument="mean_length")
 
 
+def vmf_concentration_c(m: Real, complement: Real) -> Tensor:
+    r"""The κ with 1 - A_m(κ) = complement: vmf_concentration(m, 1 - complement) without the rounding of 1 - complement,
+    for points so near each other that their mean length is nearly 1.
+
+    Arguments, shapes, dtypes and errors: see the head of vmf_ops.vmf, with complement in κ's place. 0 gives inf, 1
+    gives 0, outside [0, 1] NaN. The derivative is -1/A_m'(κ), to any order.
+
+    Accuracy: 4 eps (1 + (1-A)/(κ A')) relative where A >= 1/2.
+
+    >>> vmf_concentration_c(3, torch.tensor([1e-20, 0.25], dtype=torch.float64))
+    tensor([1.0000e+20, 3.9891e+00], dtype=torch.float64)
+    """
+    return _call("vmf_concentration_c", _concentration_of_complement, m, complement, argument="complement")
+
+
 def kl_of_uniform(m: Real, kappa: Real) -> Tensor:
     """KL(uniform ‖ vMF(μ, κ)) = log C_m(0) - log C_m(κ) = log 0F1(; m/2; κ²/4); conventions as vmf_kl_uniform."""
     return _call("kl_of_uniform", _log_f, m, kappa)
@@ -198,6 +233,6 @@ def log_density_at_mode(m: Real, kappa: Real) -> Tensor:
     return _call("log_density_at_mode", _log_peak, m, kappa, area_sign=-1)
 
 
-def log_mode_to_uniform(m: Real, kappa: Real) -> Tensor:
-    """log of the density at the mode over that of the uniform law: log_density_at_mode + log_sphere_area."""
-    return _call("log_mode_to_uniform", _log_peak, m, kappa)
+def log_anchor(m: Real, kappa: Real) -> Tensor:
+    """log of the density over the uniform law's, at the equator where κ <= m/2, at the mode above; see _density.py."""
+    return _call("log_anchor", _log_anchor, m, kappa)

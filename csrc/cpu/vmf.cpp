@@ -21,8 +21,14 @@ Elementwise vmf(Op op) {
       return loops<DivergenceFunction<log_peak>>();
     case Op::log_peak_with_slope:
       return loops<DivergenceFunction<log_peak, complement>>();
+    case Op::log_anchor:
+      return loops<DivergenceFunction<log_anchor>>();
+    case Op::log_anchor_with_slope:
+      return loops<DivergenceFunction<log_anchor, anchor_slope>>();
     case Op::concentration:
-      return loops<ConcentrationFunction>();
+      return loops<ConcentrationFunction<false>>();
+    case Op::concentration_of_complement:
+      return loops<ConcentrationFunction<true>>();
     default:
       return {};
   }

@@ -20,8 +20,14 @@ void vmf(Op op, const Broadcast& shape, const T* m, const T* x, T* const* out, S
       return launch<DivergenceFunction<log_peak>>(shape, m, x, out, stream);
     case Op::log_peak_with_slope:
       return launch<DivergenceFunction<log_peak, complement>>(shape, m, x, out, stream);
+    case Op::log_anchor:
+      return launch<DivergenceFunction<log_anchor>>(shape, m, x, out, stream);
+    case Op::log_anchor_with_slope:
+      return launch<DivergenceFunction<log_anchor, anchor_slope>>(shape, m, x, out, stream);
     case Op::concentration:
-      return launch<ConcentrationFunction>(shape, m, x, out, stream);
+      return launch<ConcentrationFunction<false>>(shape, m, x, out, stream);
+    case Op::concentration_of_complement:
+      return launch<ConcentrationFunction<true>>(shape, m, x, out, stream);
     default:
       throw std::logic_error("an op without a CUDA kernel");
   }

@@ -81,7 +81,7 @@ struct RatioCurvatureFunction : RatioFunction<RatioPart::slope> {
   }
 };
 
-enum class DivergencePart { kl, kl_slope, log_f, mean_length, log_peak, complement };
+enum class DivergencePart { kl, kl_slope, log_f, mean_length, log_peak, complement, log_anchor, anchor_slope };
 
 // The parts of UniformDivergence that a function gives, in order; the compiler drops the work for the others.
 template <DivergencePart... parts>
@@ -96,11 +96,14 @@ struct DivergenceFunction : VmfUniform {
                  : parts == DivergencePart::log_f       ? result.log_f
                  : parts == DivergencePart::mean_length ? result.mean_length
                  : parts == DivergencePart::log_peak    ? result.log_peak
-                                                        : result.complement),
+                 : parts == DivergencePart::complement  ? result.complement
+                 : parts == DivergencePart::log_anchor  ? result.log_anchor(dimension.m, kappa)
+                                                        : result.anchor_slope(dimension.m, kappa)),
      ...);
   }
 };
 
+template <bool of_complement>
 struct ConcentrationFunction {
   static constexpr int outputs = 1, regions = 1, covering[] = {0}, together = 1;
   template <class T>
@@ -112,8 +115,11 @@ struct ConcentrationFunction {
     return m;
   }
   template <int region, class T>
-  VMF_HD static void evaluate(T m, T mean_length, T* out) {
-    out[0] = vmf_concentration(m, mean_length);
+  VMF_HD static void evaluate(T m, T given, T* out) {
+    if constexpr (of_complement)
+      out[0] = vmf_concentration(m, T(1) - given, given);
+    else
+      out[0] = vmf_concentration(m, given, T(1) - given);
   }
 };
 

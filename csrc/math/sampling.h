@@ -33,8 +33,11 @@ struct Envelope {
 };
 template <class T>
 VMF_HD Envelope<T> envelope(T n, T kappa) {
-  T k2 = T(2) * kappa, s = root(fma(k2, k2, n * n)), inverse = quotient(T(1), s + k2);
-  return {n * inverse, k2 * (T(1) + quotient(k2, s + n)) * inverse};
+  // In quarters, S/4 and 2 kappa/4: a square overflows above reach, where S is 2 kappa to rounding, and no sum does.
+  const T reach(by_precision<T>(0x1p500, 0x1p60));
+  T k = T(0.5) * kappa, q = T(0.25) * n;
+  T s = select(k > reach, k, root(fma(k, k, q * q))), inverse = quotient(T(1), s + k);
+  return {q * inverse, k * (T(1) + quotient(k, s + q)) * inverse};
 }
 
 template <class T>

@@ -52,6 +52,11 @@ struct UniformDivergence {
   T kl, kl_slope;          // KL and kappa A'
   T log_f, mean_length;    // log F and A
   T log_peak, complement;  // kappa - log F and 1 - A
+
+  // The log density, less that of the uniform law, at the equator where kappa <= m/2 and so A < 1/2, at the mode above;
+  // and its slope: the smaller of the two, which loses the fewer digits when kappa times a cosine is added.
+  VMF_HD T log_anchor(T m, T kappa) const { return select(kappa <= T(0.5) * m, -log_f, log_peak); }
+  VMF_HD T anchor_slope(T m, T kappa) const { return select(kappa <= T(0.5) * m, -mean_length, complement); }
 };
 
 struct VmfUniform {
@@ -150,25 +155,28 @@ struct VmfUniform {
   }
 };
 
-// The kappa with A_m(kappa) = a, 0 <= a <= 1: Newton's method for A/(1 - A^2), which is nearly linear in kappa
+// The kappa with A_m(kappa) = a, 0 <= a <= 1, a_c = 1 - a, of which the smaller is to be exact: Newton's method for A/(1 - A^2), which is nearly linear in kappa
 // (Banerjee et al., JMLR 6 (2005) 1345). It starts from the root of the quadratic that A' = q A^2/kappa^2 gives with
 // the estimate q = mu + (mu+1)(1 - a^2), right at both ends and within 2 % between; 3 steps in double and 2 in float
 // reach rounding.
 template <class T>
-VMF_HD T vmf_concentration(T m, T a) {
+VMF_HD T vmf_concentration(T m, T a, T a_c) {
   constexpr int steps = int(by_precision<T>(3, 2));
-  T v = T(0.5) * m - T(1), mu = v + T(0.5), a_c = T(1) - a;
-  auto inside = (m >= T(2)) & (m < infinity<T>()) & (a > T(0)) & (a < T(1));
+  T v = T(0.5) * m - T(1), mu = v + T(0.5);
+  auto inside = (m >= T(2)) & (m < infinity<T>()) & (a > T(0)) & (a_c > T(0));
   T mean = select(inside, a, T(0.5)), mean_c = select(inside, a_c, T(0.5)), one_less_square = mean_c * (T(1) + mean);
   T q = fma(mu + T(1), one_less_square, mu);
   T kappa = mean * (mu + sqrt(fma(mu, mu, q * one_less_square))) / one_less_square;
+  // The start is right to rounding there, and A' may underflow.
+  auto tight = one_less_square < T(std::numeric_limits<Scalar<T>>::epsilon() / 8);
   for (int i = 0; i < steps; i++) {
     Ratio<T> at = bessel_ratio(v, kappa);
     T miss = select(mean < T(0.5), mean - at.value, at.complement - mean_c);
     T shape = fma(mean, at.value, T(1)) / fma(at.value, at.value, T(1));
-    kappa = fma(miss / at.slope, shape * (at.complement * (T(1) + at.value) / one_less_square), kappa);
+    T change = miss / at.slope * (shape * (at.complement * (T(1) + at.value) / one_less_square));
+    kappa = kappa + select(tight, T(0), change);
   }
-  kappa = select(inside, kappa, select(a == T(0), T(0), select(a == T(1), infinity<T>(), not_a_number<T>())));
+  kappa = select(inside, kappa, select(a == T(0), T(0), select(a_c == T(0), infinity<T>(), not_a_number<T>())));
   return select((m >= T(2)) & (m < infinity<T>()), kappa, not_a_number<T>());
 }
 

@@ -14,6 +14,8 @@ density at the mode, is of size m log κ.
 from ..losses import vmf_nll_embedding_loss, vmf_nll_loss
 from . import kl as _kl  # noqa: F401  (registers the divergences)
 from .constraints import product_of_unit_vectors, unit_vector
+from .inference import TestResult, combine, log_expected_likelihood, rayleigh_test, watson_williams_test
+from .mixture import VonMisesFisherMixture
 from .product import ProductHypersphericalUniform, ProductVonMisesFisher
 from .uniform import HypersphericalUniform
 from .von_mises_fisher import VonMisesFisher
@@ -22,9 +24,15 @@ __all__ = [
     "HypersphericalUniform",
     "ProductHypersphericalUniform",
     "ProductVonMisesFisher",
+    "TestResult",
     "VonMisesFisher",
+    "VonMisesFisherMixture",
+    "combine",
+    "log_expected_likelihood",
     "product_of_unit_vectors",
+    "rayleigh_test",
     "unit_vector",
     "vmf_nll_embedding_loss",
     "vmf_nll_loss",
+    "watson_williams_test",
 ]

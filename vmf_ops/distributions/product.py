@@ -4,14 +4,15 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from .._arguments import as_concentration, check_last, common_batch_shape
+from .._arguments import as_parameters, check_last, common_batch_shape, sizes
+from .._density import log_density_ratio_of_product
 from .._normalize import normalized, normalized_and_valid
 from .._shells import check_dims, constant, shell_of_coordinate
 from ..sampling import draw
-from ..vmf import log_mode_to_uniform, log_sphere_area, vmf_kl_uniform, vmf_mean_length
+from ..vmf import log_sphere_area, vmf_kl_uniform, vmf_mean_length
 from .constraints import ProductOfUnitVectors
 from .divergence import kl_between
-from .spherical import Spherical, check_same_dims, expanded, filled_like, validation
+from .spherical import Spherical, check_same_dims, expanded, filled_like
 from .uniform import HypersphericalUniform
 from .von_mises_fisher import VonMisesFisher
 
@@ -36,7 +37,7 @@ class ProductVonMisesFisher(Spherical):
 
     def __init__(self, loc, concentration, dims, *, normalize=True, validate_args=None):
         self.dims = dims = check_dims(dims)
-        concentration = as_concentration(concentration, loc)
+        loc, concentration = as_parameters(loc, concentration)
         if loc.dim() < 1 or loc.shape[-1] != sum(dims):
             raise ValueError(f"loc must have shape (..., {sum(dims)}) for dims {dims}, got {tuple(loc.shape)}")
         if concentration.dim() < 1 or concentration.shape[-1] != len(dims):
@@ -49,7 +50,7 @@ class ProductVonMisesFisher(Spherical):
             loc, valid = normalized_and_valid(loc, dims, concentration)
         self.loc = expanded(loc, batch_shape + loc.shape[-1:])
         self.concentration = expanded(concentration, batch_shape + concentration.shape[-1:])
-        self._initialise(batch_shape, loc.shape[-1:], validate_args, valid)
+        self._initialise(batch_shape, loc.shape[-1:], validate_args, valid, normalize)
 
     @property
     def arg_constraints(self):
@@ -99,8 +100,7 @@ class ProductVonMisesFisher(Spherical):
     def log_ratio(self, value: Tensor) -> Tensor:
         """log of the density over that of the uniform law, with no term of the sphere's area in it."""
         check_last("value", value, self.event_shape[0])
-        distance = self._spread(self.concentration) * (value - self.loc).square()
-        return log_mode_to_uniform(self._m, self.concentration).sum(-1) - 0.5 * distance.sum(-1)
+        return log_density_ratio_of_product(self._m, self.concentration, value, self.loc, self._spread)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log density, the sum over the shells."""
@@ -137,9 +137,7 @@ class ProductHypersphericalUniform(Spherical):
     def __init__(self, dims, batch_shape=(), *, dtype=None, device=None, validate_args=None):
         self.dims = check_dims(dims)
         self._like = torch.empty(0, dtype=dtype or torch.get_default_dtype(), device=device)
-        super().__init__(
-            torch.Size(batch_shape), torch.Size((sum(self.dims),)), validate_args=validation(validate_args)
-        )
+        self._initialise(torch.Size(batch_shape), torch.Size((sum(self.dims),)), validate_args)
 
     support = ProductVonMisesFisher.support
     _filled, mode = HypersphericalUniform._filled, HypersphericalUniform.mode
@@ -168,7 +166,7 @@ class ProductHypersphericalUniform(Spherical):
     def rsample(self, sample_shape=(), *, generator=None) -> Tensor:
         """Normalised normal vectors; there is nothing to differentiate."""
         like = self._like
-        shape = self._extended_shape(sample_shape)
+        shape = self._extended_shape(sizes(sample_shape))
         return normalized(torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator), self.dims)
 
     def log_prob(self, value: Tensor) -> Tensor:

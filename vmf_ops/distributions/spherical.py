@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from .._arguments import rounded
+
 
 def validation(validate_args):
     """None is torch's default, but for tracing and vmap, where a check of the data cannot be expressed."""
@@ -17,11 +19,39 @@ def validation(validate_args):
 def filled_like(value: Tensor, law: Distribution, number: float) -> Tensor:
     """number for each point of `value`, in its dtype if that has fractions, else the law's."""
     dtype = value.dtype if value.is_floating_point() else law._like.dtype
-    return value.new_full(torch.broadcast_shapes(value.shape[:-1], law.batch_shape), number, dtype=dtype)
+    shape = torch.broadcast_shapes(value.shape[:-1], law.batch_shape)
+    return value.new_full(shape, rounded(number, dtype), dtype=dtype)
 
 
 def expanded(t: Tensor, shape: torch.Size) -> Tensor:
     return t if t.shape == shape else t.expand(shape)
+
+
+def check_parameters(law, normalized: bool):
+    """Raises ValueError unless every mean direction has length 1 and every concentration is nonnegative.
+
+    Normalising leaves NaN alone to look for, of a vector that is 0, infinite or NaN.
+    """
+    fits = (law.loc == law.loc).all(-1) if normalized else law.arg_constraints["loc"].check(law.loc)
+    nonnegative = law.concentration >= 0
+    if nonnegative.dim() > fits.dim():
+        fits = fits.unsqueeze(-1)
+    if (fits & nonnegative).all():
+        return
+    if not nonnegative.all():
+        raise ValueError(f"concentration must be nonnegative, got {_worst(law.concentration, ~nonnegative)}")
+    what = "is 0, infinite or NaN" if normalized else "has another length than 1"
+    row = first_index(~fits.reshape(law.batch_shape))
+    raise ValueError(f"loc must have a direction in each shell, but a vector{f' of row {row}' if row else ''} {what}")
+
+
+def first_index(wrong: Tensor) -> tuple[int, ...]:
+    return tuple(wrong.nonzero()[0].tolist())
+
+
+def _worst(values: Tensor, wrong: Tensor) -> str:
+    index = first_index(wrong)
+    return f"{values[index].item():g} at index {index}"
 
 
 class Spherical(Distribution):
@@ -30,12 +60,13 @@ class Spherical(Distribution):
     has_rsample = True
     _parameters: tuple[str, ...] = ()
 
-    def _initialise(self, batch_shape, event_shape, validate_args, valid):
-        """Distribution's constructor, which need not look at arguments that are known to be valid."""
+    def _initialise(self, batch_shape, event_shape, validate_args, valid=None, normalized=True):
+        """Distribution's constructor with this package's check of the arguments, where they are not known to be valid."""
         validate_args = validation(validate_args)
-        super().__init__(batch_shape, event_shape, validate_args=False if valid else validate_args)
-        if valid:
-            self._validate_args = Distribution._validate_args if validate_args is None else validate_args
+        super().__init__(batch_shape, event_shape, validate_args=False)
+        self._validate_args = Distribution._validate_args if validate_args is None else validate_args
+        if self._validate_args and self._parameters and not valid:
+            check_parameters(self, normalized)
 
     def sample(self, sample_shape=(), **options) -> Tensor:
         """Draws of shape sample_shape + batch_shape + event_shape, without a gradient; options as in rsample."""
@@ -72,6 +103,6 @@ class Spherical(Distribution):
 def check_same_dims(p, q):
     if getattr(p, "dims", p.event_shape) != getattr(q, "dims", q.event_shape):
         raise ValueError(
-            f"KL divergence of laws on different spheres: {getattr(p, 'dims', tuple(p.event_shape))} and "
+            f"laws on different spheres: {getattr(p, 'dims', tuple(p.event_shape))} and "
             f"{getattr(q, 'dims', tuple(q.event_shape))}"
         )

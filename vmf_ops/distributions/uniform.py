@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
+from .._arguments import rounded, sizes
 from .._normalize import normalized
 from .._shells import check_dims
 from ..vmf import log_sphere_area
 from .constraints import unit_vector
-from .spherical import Spherical, filled_like, validation
+from .spherical import Spherical, filled_like
 
 
 class HypersphericalUniform(Spherical):
@@ -20,13 +21,13 @@ class HypersphericalUniform(Spherical):
         (m,) = check_dims((m,))
         # An empty tensor carries dtype and device, so that `to` finds them.
         self._like = torch.empty(0, dtype=dtype or torch.get_default_dtype(), device=device)
-        super().__init__(torch.Size(batch_shape), torch.Size((m,)), validate_args=validation(validate_args))
+        self._initialise(torch.Size(batch_shape), torch.Size((m,)), validate_args)
 
     def __repr__(self):
         return f"HypersphericalUniform({self.event_shape[0]}, batch_shape={tuple(self.batch_shape)})"
 
     def _filled(self, value: float, shape) -> Tensor:
-        return torch.full(shape, value, dtype=self._like.dtype, device=self._like.device)
+        return torch.full(shape, rounded(value, self._like.dtype), dtype=self._like.dtype, device=self._like.device)
 
     @property
     def mode(self) -> Tensor:
@@ -52,7 +53,7 @@ class HypersphericalUniform(Spherical):
 
     def rsample(self, sample_shape=(), *, generator=None) -> Tensor:
         """Normalised normal vectors; there is nothing to differentiate."""
-        shape = self._extended_shape(sample_shape)
+        shape = self._extended_shape(sizes(sample_shape))
         like = self._like
         z = torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
         return normalized(z, (shape[-1],))

@@ -1,23 +1,32 @@
 """The von Mises-Fisher law on one sphere."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from .._arguments import as_concentration, check_last, common_batch_shape
+from .._arguments import as_parameters, check_last, common_batch_shape, refuse_kept_axis
+from .._density import log_density_ratio
 from .._normalize import normalized_and_valid
 from ..sampling import draw
 from ..special import iv_ratio_c
 from ..vmf import (
-    log_density_at_mode,
     log_sphere_area,
     mean_length_slope,
     vmf_kl_uniform,
     vmf_mean_length,
 )
-from .constraints import unit_vector
-from .estimation import maximum_likelihood
+from .constraints import normalized_or_pole, unit_vector
+from .estimation import check_points, check_weights, maximum_likelihood, moments, unbiased_concentration
 from .spherical import Spherical, expanded
+
+
+class PerParameter(NamedTuple):
+    """A number about the mean direction and one about the concentration, each of the batch shape."""
+
+    direction: Tensor
+    concentration: Tensor
 
 
 class VonMisesFisher(Spherical):
@@ -44,9 +53,10 @@ class VonMisesFisher(Spherical):
     _parameters = ("loc", "concentration")
 
     def __init__(self, loc, concentration, *, normalize=True, validate_args=None):
-        concentration = as_concentration(concentration, loc)
+        loc, concentration = as_parameters(loc, concentration)
         if loc.dim() < 1 or loc.shape[-1] < 2:
             raise ValueError(f"loc must have shape (..., m) with m >= 2, got {tuple(loc.shape)}")
+        refuse_kept_axis("concentration", concentration, "loc", loc)
         batch_shape = common_batch_shape(loc, concentration.shape)
         m = loc.shape[-1]
         valid = None
@@ -54,7 +64,7 @@ class VonMisesFisher(Spherical):
             loc, valid = normalized_and_valid(loc, (m,), concentration)
         self.loc = expanded(loc, batch_shape + (m,))
         self.concentration = expanded(concentration, batch_shape)
-        self._initialise(batch_shape, loc.shape[-1:], validate_args, valid)
+        self._initialise(batch_shape, loc.shape[-1:], validate_args, valid, normalize)
 
     @property
     def mode(self) -> Tensor:
@@ -88,6 +98,35 @@ class VonMisesFisher(Spherical):
         outer = self.loc.unsqueeze(-1) * self.loc.unsqueeze(-2)
         return across.unsqueeze(-1) * (identity - outer) + along.unsqueeze(-1) * outer
 
+    @classmethod
+    def from_natural(cls, eta: Tensor, validate_args=None) -> "VonMisesFisher":
+        """The law of density proportional to exp(ηᵀz), η = κμ (..., m); the uniform law for 0."""
+        if not isinstance(eta, Tensor) or not eta.is_floating_point() or eta.dim() < 1 or eta.shape[-1] < 2:
+            raise ValueError("eta must be a floating-point tensor of shape (..., m) with m >= 2")
+        loc = normalized_or_pole(eta, eta.shape[-1:])
+        return cls(loc, (eta * loc).sum(-1), normalize=False, validate_args=validate_args)
+
+    @property
+    def natural(self) -> Tensor:
+        """η = κμ, (..., m)."""
+        return self.concentration.unsqueeze(-1) * self.loc
+
+    def fisher_information(self) -> "PerParameter":
+        """Of one point, about μ along each tangent direction, κ A_m(κ), and about κ, A_m'(κ).
+
+        μ and κ are orthogonal: the matrix of (μ, κ) is κA (I - μμᵀ) beside A'; that of η = κμ is `covariance_matrix`.
+        """
+        m = self.event_shape[0]
+        direction = self.concentration * vmf_mean_length(m, self.concentration)
+        return PerParameter(direction, mean_length_slope(m, self.concentration))
+
+    def standard_errors(self, n) -> "PerParameter":
+        """Of the fit to n points: of μ along each tangent direction, in radians, 1/√(nκA), and of κ, 1/√(nA').
+
+        For large n; n a number or a tensor of the batch shape, for weights (Σw)²/Σw².
+        """
+        return PerParameter(*((n * information).rsqrt() for information in self.fisher_information()))
+
     def rsample(self, sample_shape=(), *, gradient="implicit", generator=None) -> Tensor:
         """Exact draws, differentiable in loc and concentration; gradient and generator as in vmf_ops.sample_vmf."""
         return draw(
@@ -99,26 +138,35 @@ class VonMisesFisher(Spherical):
         if self._validate_args:
             self._validate_sample(value)
         check_last("value", value, self.event_shape[0])
-        distance = (value - self.loc).square().sum(-1)
-        return log_density_at_mode(self.event_shape[0], self.concentration) - 0.5 * self.concentration * distance
+        m = self.event_shape[0]
+        return log_density_ratio(m, self.concentration, value, self.loc) - log_sphere_area(m)
 
     def entropy(self) -> Tensor:
         """-E log p, in nats; the log area of the sphere at κ = 0."""
         return log_sphere_area(self.event_shape[0]) - vmf_kl_uniform(self.event_shape[0], self.concentration)
 
     @classmethod
-    def fit(cls, z: Tensor, weights: Tensor | None = None, *, bias_correction: bool = False) -> "VonMisesFisher":
-        """Maximum likelihood of μ and κ from unit vectors z (..., n, m), weights >= 0 broadcasting with (..., n).
+    def fit(
+        cls, z: Tensor, weights: Tensor | None = None, *, bias_correction: bool = False, normalize: bool = False
+    ) -> "VonMisesFisher":
+        """Maximum likelihood of μ and κ from unit vectors z (..., n, m), weights >= 0 of shape (..., n).
 
         μ is the direction of the mean and κ solves A_m(κ) = R, R the length of the (weighted) mean: too large on
         average, for m = 3 by 2κ/n. With `bias_correction`, κ maximises the marginal likelihood of R instead, which
         solves A_m(κ) = R A_m(nRκ) and is 0 where nR² <= 1 (Schou, Biometrika 65 (1978) 369), and is then divided by
         1 - A''/(2(n-1)κA'²), the bias of second order that is left, exact for large κ; for weights, n = (Σw)²/Σw².
+        `normalize` divides z by its lengths first, as data kept in half precision needs.
 
-        Computed in float64, as 1 - R is lost in float32 for κ > 1e6; the result has the dtype of z. A sample of mean 0
-        gives κ = 0 and NaN for loc, one of equal points κ = inf, or what their rounding leaves. Where arguments are
-        validated, points that are no unit vectors and negative weights raise ValueError. Differentiable in z and
-        weights, but for the correction.
+        Computed in float64, with 1 - R from the differences of the points, so that no κ is too large for its digits;
+        the result has the dtype of z. A sample of mean 0, or of no weight, gives the uniform law: κ = 0, and e1 for
+        loc. One of equal points gives κ = inf. Weights of a larger batch shape than z's, (K, n) for K laws from the
+        same points, cost a matrix product and memory for n K numbers. Where arguments are validated, points that are no
+        unit vectors and negative weights raise ValueError. Differentiable in z and weights, but for the correction.
         """
-        loc, concentration = maximum_likelihood(z, weights, bias_correction)
+        z = check_points(z, normalize)
+        weights = check_weights(weights, z)
+        found = moments(z, weights)
+        loc, concentration = maximum_likelihood(z.shape[-1], found)
+        if bias_correction:
+            concentration = unbiased_concentration(z.shape[-1], found, weights, concentration)
         return cls(loc.to(z.dtype), concentration.to(z.dtype), normalize=False, validate_args=False)
