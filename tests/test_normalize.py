@@ -73,7 +73,7 @@ def test_laws_refuse_as_torch_does_and_only_when_they_validate(validate):
         if validate is False:
             make()
         else:
-            with pytest.raises(ValueError, match=f"parameter {name.split()[0]}"):
+            with pytest.raises(ValueError, match=f"{name.split()[0]} must"):
                 make()
     law = VonMisesFisher(direction, good, validate_args=validate)
     assert law._validate_args is (validate is not False)

@@ -61,7 +61,7 @@ class Spherical(Distribution):
     _parameters: tuple[str, ...] = ()
 
     def _initialise(self, batch_shape, event_shape, validate_args, valid=None, normalized=True):
-        """Distribution's constructor with this package's check of the arguments, where they are not known to be valid."""
+        """Distribution's constructor with this package's own check, of arguments that are not known to be valid."""
         validate_args = validation(validate_args)
         super().__init__(batch_shape, event_shape, validate_args=False)
         self._validate_args = Distribution._validate_args if validate_args is None else validate_args
