@@ -12,7 +12,8 @@ from vmf_ops.distributions import (
     vmf_nll_embedding_loss,
     vmf_nll_loss,
 )
-from vmf_ops.vmf import log_sphere_area, vmf_mean_length
+from vmf_ops.losses import VMFNLLEmbeddingLoss, VMFNLLLoss
+from vmf_ops.vmf import log_sphere_area, vmf_concentration, vmf_mean_length
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -77,3 +78,26 @@ def test_training_through_kappa_100_lands_on_the_maximum_likelihood(m, start, tr
         path.append(log_kappa.exp().item())
     assert path[0] < 100 < path[-1]
     assert path[-1] == pytest.approx(best.concentration.item(), rel=1e-3)
+
+
+def test_regularised_embedding_losses():
+    """Kumar and Tsvetkov's reg1 adds a multiple of the length, reg2 scales the cosine's part; modules give the same."""
+    e, z = 20 * direction(8, 5), direction(8, 5)
+    plain = vmf_nll_embedding_loss(e, z, reduction="none")
+    length, dot = e.norm(dim=-1), (e * z).sum(-1)
+    for options, extra in (({"reg1": 0.02}, 0.02 * length), ({"reg2": 0.1}, 0.9 * dot)):
+        expected = plain + extra
+        torch.testing.assert_close(vmf_nll_embedding_loss(e, z, reduction="none", **options), expected)
+        module = VMFNLLEmbeddingLoss(**options)
+        torch.testing.assert_close(module(e, z), expected.mean())
+        assert next(iter(options)) in repr(module)
+    kappa = torch.rand(5, dtype=double)
+    torch.testing.assert_close(VMFNLLLoss("sum")(z, kappa, z), vmf_nll_loss(z, kappa, z, reduction="sum"))
+    assert "sum" in repr(VMFNLLLoss("sum"))
+    # Without reg2 the best length for an exact prediction is infinite; with it, A_m(κ) = reg2.
+    size = torch.tensor(1.0, dtype=double, requires_grad=True)
+    slopes = [
+        torch.autograd.grad(vmf_nll_embedding_loss(k * z[:1], z[:1], reg2=0.5), k)[0]
+        for k in (size, (2 * vmf_concentration(8, torch.tensor(0.5))).double().requires_grad_())
+    ]
+    assert slopes[0] < 0 < slopes[1]

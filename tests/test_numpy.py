@@ -75,3 +75,7 @@ def test_runs_without_the_gil():
     for t in threads:
         t.join()
     assert all(np.array_equal(r, expected) for r in results)
+
+
+def test_long_doubles_have_no_more_digits_than_are_computed():
+    assert vmf_ops.numpy.ive(1, np.longdouble(2)).dtype == np.float64

@@ -359,3 +359,21 @@ def test_modules_of_another_precision(dtype):
     assert elbo.value.isfinite().all()
     assert vae.latent.head.weight.grad.dtype == dtype
     assert vae.log_likelihood(x, num_samples=3).isfinite().all()
+
+
+@pytest.mark.parametrize("kappa", [30.0, [30.0, 5.0]])
+def test_a_latent_of_fixed_concentration(kappa):
+    latent = ProductVMFLatent(8, (5, 3), kappa=kappa)
+    posterior = latent(torch.randn(6, 8))
+    expected = torch.tensor(kappa).expand(2)
+    assert torch.equal(posterior.concentration, expected.expand(6, 2))
+    assert latent.head.out_features == 8 and "kappa=[30" in repr(latent)
+    kl = posterior.kl_per_shell()
+    assert (kl == kl[0]).all()
+    posterior.rsample().sum().backward()
+    assert latent.head.weight.grad.isfinite().all()
+    assert "kappa" in latent.state_dict() and "kappa" not in ProductVMFLatent(8, (5, 3)).state_dict()
+    assert latent.double()(torch.randn(6, 8).double()).concentration.dtype == torch.float64
+    for bad in (-1.0, [1.0, 2.0, 3.0]):
+        with pytest.raises(ValueError, match="kappa"):
+            ProductVMFLatent(8, (5, 3), kappa=bad)
