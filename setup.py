@@ -110,9 +110,11 @@ def cuda_options():
             sys.exit(f"VMF_OPS_CUDA=1, but {reason}")
         print(f"vmf_ops: built without CUDA kernels: {reason}", file=sys.stderr)
         return ["-DVMF_OPS_NVCC="]
+    libraries = Path(nvcc).resolve().parent.parent / "lib"  # the toolkit of wheels has no lib64, where nvcc looks
     print(f"vmf_ops: CUDA kernels for {' '.join(targets)} by {nvcc}", file=sys.stderr)
     return [
         f"-DVMF_OPS_NVCC={nvcc}",
+        f"-DCMAKE_CUDA_FLAGS={f'-L{libraries}' if (libraries / 'libcudart_static.a').exists() else ''}",
         f"-DVMF_OPS_GENCODE={';'.join(gencode(targets))}",
         f"-DVMF_OPS_CUDA_ARCHS={','.join(targets)}",
     ]
