@@ -413,6 +413,7 @@ STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) {
 // Shapes, with V slices (the dimensions that vmap hides) of R rows, K shells, M = the sum of dims: loc (V or 1, L, M)
 // and kappa (V or 1, L', K), L and L' divisors of R, whose rows repeat; key (V,); z (V, R, M); cosine (V, 2, K, R).
 // With a key () there are no slices: z is (R, M), cosine (2, K, R), and loc and kappa hold L M and L' K numbers.
+// numbers: first, run and gap of the rows' numbers in the random stream (draw.h), or empty for 0, 1, ...
 
 namespace {
 
@@ -485,13 +486,18 @@ struct Sampler {
 
 template <class Device>
 std::tuple<Tensor, Tensor> sample_vmf(const Tensor& loc, const Tensor& kappa, const std::vector<int64_t>& dims,
-                                      const Tensor& key_, int64_t rows) {
+                                      const Tensor& key_, int64_t rows, const std::vector<int64_t>& numbers) {
   const Device device(loc, kappa, key_);
   STD_TORCH_CHECK(key_.scalar_type() == ScalarType::Long && key_.dim() <= 1, "expected the key as (slices,) int64");
   const Tensor key = in_order(key_);
   const Sampler call(loc, kappa, dims, key.dim() == 1, key.numel(), rows);
+  STD_TORCH_CHECK(numbers.empty() || (numbers.size() == 3 && numbers[0] >= 0 && numbers[1] > 0 && numbers[2] >= 0),
+                  "expected the numbers of rows as first >= 0, run > 0, gap >= 0");
   Tensor z = call.made({rows, call.size}), cosine = call.made({2, call.shells, rows});
-  call.with_draw(cosine, z, [&]<class T>(const Draw<T>& draw) { device.sample(draw, data<int64_t>(key)); });
+  call.with_draw(cosine, z, [&]<class T>(Draw<T> draw) {
+    if (!numbers.empty()) draw.numbers = {numbers[0], numbers[1], numbers[2]};
+    device.sample(draw, data<int64_t>(key));
+  });
   return {z, cosine};
 }
 
@@ -540,7 +546,9 @@ void register_sampling(Library& m) {
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(vmf_ops, m) {
-  m.def("sample_vmf(Tensor loc, Tensor kappa, int[] dims, Tensor key, SymInt rows) -> (Tensor z, Tensor cosine)");
+  m.def(
+      "sample_vmf(Tensor loc, Tensor kappa, int[] dims, Tensor key, SymInt rows, int[] numbers=[]) -> "
+      "(Tensor z, Tensor cosine)");
   m.def(
       "sample_vmf_backward(Tensor z_grad, Tensor z, Tensor cosine, Tensor loc, Tensor kappa, int[] dims, "
       "bool implicit, bool loc_wanted, bool kappa_wanted) -> (Tensor loc_grad, Tensor kappa_grad)");

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ._compile import allow_in_graph
+from ._sharded import elementwise_ops, is_distributed, register_elementwise
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -27,7 +28,9 @@ def _fake_value_and_slope(v, x):
 def op(name: str, outputs: int = 1):
     """The C++ op of that name, with its shape rule registered for meta and fake tensors."""
     torch.library.register_fake(f"vmf_ops::{name}")(_fake_value if outputs == 1 else _fake_value_and_slope)
-    return getattr(torch.ops.vmf_ops, name).default
+    overload = getattr(torch.ops.vmf_ops, name).default
+    elementwise_ops.append(overload)
+    return overload
 
 
 def transformed() -> bool:
@@ -209,4 +212,6 @@ def promote(name, v, x, *, order="v", argument="x", order_dtype_counts=True):
                 )
             value = value.to(device)
         tensors.append(value.to(compute))
+    if is_distributed(*tensors):
+        register_elementwise()
     return *tensors, dtype if dtype is not compute else None

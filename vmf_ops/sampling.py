@@ -10,6 +10,8 @@ from . import _C  # noqa: F401  (loads the ops)
 from ._arguments import refuse_kept_axis, sizes
 from ._autograd import Function, transformed
 from ._compile import allow_in_graph
+from ._sharded import is_distributed
+from ._sharded import sample as sample_sharded
 from ._shells import check_dims, constant
 from .special import iv_ratio, iv_ratio_c
 
@@ -29,7 +31,7 @@ _forward_ad_op = torch.ops.vmf_ops.sample_vmf_forward_ad.default
 
 
 @torch.library.register_fake("vmf_ops::sample_vmf")
-def _(loc, kappa, dims, key, rows):
+def _(loc, kappa, dims, key, rows, numbers=()):
     return loc.new_empty((*key.shape, rows, loc.size(-1))), loc.new_empty((*key.shape, 2, len(dims), rows))
 
 
@@ -137,12 +139,12 @@ def _sum_repeats(grad: Tensor, like: Tensor) -> Tensor:
 
 class _Sample(torch.autograd.Function):
     @staticmethod
-    def forward(loc, kappa, key, dims, rows, implicit):
-        return _op(loc, kappa, dims, key, rows)
+    def forward(loc, kappa, key, dims, rows, implicit, numbers):
+        return _op(loc, kappa, dims, key, rows, numbers)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        loc, kappa, _, ctx.dims, _, ctx.implicit = inputs
+        loc, kappa, _, ctx.dims, _, ctx.implicit, _ = inputs
         z, cosine = output
         ctx.mark_non_differentiable(cosine)
         ctx.save_for_backward(z, cosine, loc, kappa)
@@ -152,7 +154,7 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     def backward(ctx, z_grad, _):
         if z_grad is None:
-            return (None,) * 6
+            return (None,) * 7
         z, cosine, loc, kappa = ctx.saved_tensors
         loc_wanted, kappa_wanted = ctx.needs_input_grad[:2]
         args = (z_grad, z, cosine, loc, kappa, ctx.dims, ctx.implicit, loc_wanted, kappa_wanted)
@@ -161,7 +163,7 @@ class _Sample(torch.autograd.Function):
         return (
             _sum_repeats(loc_grad, loc) if loc_wanted else None,
             _sum_repeats(kappa_grad, kappa) if kappa_wanted else None,
-            *(None,) * 4,
+            *(None,) * 5,
         )
 
     @staticmethod
@@ -202,8 +204,8 @@ class _SampleEagerly(Function):
     """_Sample outside of every transform, of one slice and without its dimension: the short way of a small call."""
 
     @staticmethod
-    def forward(ctx, loc, kappa, key, dims, rows, implicit):
-        z, cosine = _op(loc, kappa, dims, key, rows)
+    def forward(ctx, loc, kappa, key, dims, rows, implicit, numbers):
+        z, cosine = _op(loc, kappa, dims, key, rows, numbers)
         ctx.dims, ctx.implicit = dims, implicit
         ctx.save_for_backward(z, cosine, loc, kappa)
         return z
@@ -217,26 +219,29 @@ class _SampleEagerly(Function):
         return (
             _like(loc_grad, loc) if loc_wanted else None,
             _like(kappa_grad, kappa) if kappa_wanted else None,
-            None,
-            None,
-            None,
-            None,
+            *(None,) * 5,
         )
 
 
 @allow_in_graph
 def _sample(
-    loc: Tensor, kappa: Tensor, key: Tensor, dims: tuple[int, ...], shape: tuple[int, ...], implicit: bool
+    loc: Tensor,
+    kappa: Tensor,
+    key: Tensor,
+    dims: tuple[int, ...],
+    shape: tuple[int, ...],
+    implicit: bool,
+    numbers: tuple[int, ...],
 ) -> Tensor:
     """The draw of shape (*shape, sum of dims) from loc and kappa of one dtype, whose rows repeat to fill it."""
     rows = math.prod(shape)
     if transformed():
         loc, kappa = loc.reshape(1, -1, loc.size(-1)), kappa.reshape(1, -1, len(dims))
-        z, _ = _Sample.apply(loc, kappa, key.unsqueeze(0), dims, rows, implicit)
+        z, _ = _Sample.apply(loc, kappa, key.unsqueeze(0), dims, rows, implicit, numbers)
     elif torch.is_grad_enabled() and (loc.requires_grad or kappa.requires_grad):
-        z = _SampleEagerly.apply(loc, kappa, key, dims, rows, implicit)
+        z = _SampleEagerly.apply(loc, kappa, key, dims, rows, implicit, numbers)
     else:
-        z, _ = _op(loc, kappa, dims, key, rows)
+        z, _ = _op(loc, kappa, dims, key, rows, numbers)
     return z if z.dim() == 2 and len(shape) == 1 else z.view(*shape, loc.size(-1))
 
 
@@ -339,11 +344,24 @@ def sample_vmf(
             batch = torch.broadcast_shapes(batch, kappa.shape[:-1])
         except RuntimeError:
             raise ValueError(f"sample_vmf: expected loc and kappa that broadcast, {_shapes(loc, kappa)}") from None
+    if is_distributed(loc, kappa):
+        options = (sample_shape, gradient, None, dtype)
+
+        def draw_rows(loc, kappa, key, batch, numbers):
+            return draw(_repeating(loc, batch), _repeating(kappa, batch), dims, batch, *options, key, numbers)
+
+        return sample_sharded(loc, kappa, batch, sample_shape, _new_key(generator, loc.device), draw_rows)
+    if loc.shape[:-1] != kappa.shape[:-1]:
         loc, kappa = _repeating(loc, batch), _repeating(kappa, batch)
     return draw(loc, kappa, dims, batch, sample_shape, gradient, generator, dtype)
 
 
-def draw(loc, kappa, dims, batch, sample_shape, gradient, generator, dtype=None) -> Tensor:
+def _new_key(generator, device) -> Tensor:
+    # Drawn here, as a tensor: compiled graphs, vmap and checkpointing then treat the draw as they treat torch's own.
+    return torch.randint(-(2**63), 2**63 - 1, (), generator=generator, device=device)
+
+
+def draw(loc, kappa, dims, batch, sample_shape, gradient, generator, dtype=None, key=None, numbers=()) -> Tensor:
     """sample_vmf of parameters whose rows, in order, repeat to fill the batch; kappa may lack its last dimension."""
     if gradient not in _GRADIENTS:
         raise ValueError(f'sample_vmf: expected gradient "implicit" or "rsvi", got {gradient!r}')
@@ -359,9 +377,8 @@ def draw(loc, kappa, dims, batch, sample_shape, gradient, generator, dtype=None)
         loc = loc.to(compute)
     if kappa.dtype != compute:
         kappa = kappa.to(compute)
-    # Drawn here, as a tensor: compiled graphs, vmap and checkpointing then treat the draw as they treat torch's own.
-    key = torch.randint(-(2**63), 2**63 - 1, (), generator=generator, device=loc.device)
-    z = _sample(loc, kappa, key, dims, tuple(batch), gradient == "implicit")
+    key = _new_key(generator, loc.device) if key is None else key
+    z = _sample(loc, kappa, key, dims, tuple(batch), gradient == "implicit", numbers)
     return z if dtype is compute else z.to(dtype)
 
 

@@ -67,6 +67,9 @@ class ProductVMFLatent(nn.Module):
     The posterior is computed in float32 at least: under autocast, or in a half or bfloat16 module, loc and kappa are
     float32. Raises TypeError or ValueError for bad dims, in_features, min_kappa or gradient.
 
+    For sharded training (FSDP2) apply fully_shard to `head` and to the model, not to the latent, whose result is a law,
+    in which torch finds no tensors to hook.
+
     >>> latent = ProductVMFLatent(128, dims=(16, 11, 5))
     >>> posterior = latent(torch.randn(4, 128))
     >>> posterior.rsample((7,)).shape, posterior.kl_per_shell().shape

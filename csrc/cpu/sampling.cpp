@@ -29,12 +29,12 @@ Word<R> consecutive(uint32_t first) {
   return w;
 }
 
-// The rows of a block, padded to whole registers by the last one.
+// The rows of a block, padded to whole registers by the last one, and the first one's number in the random stream.
 struct Rows {
-  int64_t first;
+  int64_t first, number;
   int count, padded;
-  uint32_t low() const { return uint32_t(first); }
-  uint32_t high() const { return uint32_t(first >> 32); }
+  uint32_t low() const { return uint32_t(number); }
+  uint32_t high() const { return uint32_t(number >> 32); }
 };
 
 // Where row i of a block stands in a tensor of `period` rows that repeat; it divides only where they do.
@@ -303,13 +303,15 @@ void draw_long_row(const T* mu, int64_t m, Key key, int64_t row, uint32_t shell,
   });
 }
 
-// Calls body(rows) for blocks of rows aligned to their size, so that a block's row numbers share their high word.
+// Calls body(rows) for blocks of rows with consecutive numbers, aligned so that these share their high word.
 template <class T, class F>
-void for_blocks(int64_t begin, int64_t end, F body) {
+void for_blocks(const RowNumbers& numbers, int64_t begin, int64_t end, F body) {
   constexpr int lanes = Number<Register<T>>::lanes;
   while (begin < end) {
-    int count = int(std::min(end, (begin / block_rows + 1) * block_rows) - begin);
-    body(Rows{begin, count, (count + lanes - 1) / lanes * lanes});
+    const int64_t run = begin / numbers.run, number = numbers.first + begin + run * numbers.gap;
+    const int64_t left = std::min(end - begin, numbers.run - (begin - run * numbers.run));
+    const int count = int(std::min<int64_t>(left, block_rows - number % block_rows));
+    body(Rows{begin, number, count, (count + lanes - 1) / lanes * lanes});
     begin += count;
   }
 }
@@ -326,7 +328,7 @@ void load_kappa(const Draw<T>& slice, const Rows& rows, int64_t shell, T* kappa)
 template <class T>
 void sample(const Draw<T>& slice, Key key, int64_t begin, int64_t end) {
   Block<T> block;
-  for_blocks<T>(begin, end, [&](const Rows& rows) {
+  for_blocks<T>(slice.numbers, begin, end, [&](const Rows& rows) {
     int64_t offset = 0;
     for (int64_t shell = 0; shell < slice.shells(); shell++) {
       int64_t m = slice.dims[shell];
@@ -343,7 +345,7 @@ void sample(const Draw<T>& slice, Key key, int64_t begin, int64_t end) {
         else
           for (int i = 0; i < rows.count; i++) {
             int64_t row = rows.first + i;
-            draw_long_row(slice.loc + Repeated(rows, slice.loc_rows)(i) * slice.size + offset, m, key, row,
+            draw_long_row(slice.loc + Repeated(rows, slice.loc_rows)(i) * slice.size + offset, m, key, rows.number + i,
                           uint32_t(shell), block.d[i], block.c[i], slice.z + row * slice.size + offset);
           }
       }
@@ -446,7 +448,7 @@ void backward_shell(const Draw<T>& slice, const SamplingGradient<T>& gradient, c
 template <class T>
 void backward(const Draw<T>& slice, const SamplingGradient<T>& gradient, int64_t begin, int64_t end) {
   Block<T> block;
-  for_blocks<T>(begin, end, [&](const Rows& rows) {
+  for_blocks<T>(slice.numbers, begin, end, [&](const Rows& rows) {
     int64_t offset = 0;
     for (int64_t shell = 0; shell < slice.shells(); shell++) {
       const int64_t m = slice.dims[shell];
@@ -474,7 +476,7 @@ void backward(const Draw<T>& slice, const SamplingGradient<T>& gradient, int64_t
 template <class T>
 void forward_ad(const Draw<T>& slice, const SamplingGradient<T>& gradient, int64_t begin, int64_t end) {
   Block<T> block;
-  for_blocks<T>(begin, end, [&](const Rows& rows) {
+  for_blocks<T>(slice.numbers, begin, end, [&](const Rows& rows) {
     const Repeated loc_row(rows, slice.loc_rows), kappa_row(rows, slice.kappa_rows);
     int64_t offset = 0;
     for (int64_t shell = 0; shell < slice.shells(); shell++) {

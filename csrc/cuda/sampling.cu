@@ -22,6 +22,7 @@ struct Call {
   const T *loc, *kappa;
   int64_t loc_slices, loc_rows, kappa_slices, kappa_rows;
   T *cosine, *z;
+  RowNumbers numbers;
 
   explicit Call(const Draw<T>& d)
       : slices(d.slices),
@@ -35,7 +36,8 @@ struct Call {
         kappa_slices(d.kappa_slices),
         kappa_rows(d.kappa_rows),
         cosine(d.cosine),
-        z(d.z) {}
+        z(d.z),
+        numbers(d.numbers) {}
 
   // Of a row counted through all slices.
   struct Row {
@@ -44,6 +46,10 @@ struct Call {
   __device__ Row split(int64_t at) const {
     if (slices == 1) return {0, at};
     return {at / rows, at % rows};
+  }
+  // In the random stream.
+  __device__ int64_t number(Row at) const {
+    return numbers.first + at.row + (numbers.gap == 0 ? 0 : at.row / numbers.run * numbers.gap);
   }
   __device__ int64_t loc_at(Row at) const {
     const int64_t row = loc_rows == rows ? at.row : at.row % loc_rows;
@@ -193,9 +199,10 @@ __device__ void draw_held(const Shells& shells, const Call<T>& call, Key key, Sh
   T along = T(0), again = T(0), square = T(0);
   each([&](int j, bool there, int k, int i) { mean[k].at[i] = there ? mu[j] : T(0); });
   Words<uint32_t> words[indices];
+  const int64_t number = call.number(at);
 #pragma unroll
   for (int k = 0; k < indices; k++)
-    words[k] = tangent_counter(uint32_t(at.row), uint32_t(at.row >> 32), uint32_t(shell), uint32_t(k * lanes + lane));
+    words[k] = tangent_counter(uint32_t(number), uint32_t(number >> 32), uint32_t(shell), uint32_t(k * lanes + lane));
   philox(key, words);
 #pragma unroll
   for (int k = 0; k < indices; k++) {
@@ -266,6 +273,7 @@ __device__ void draw_long(const Shells& shells, const Call<T>& call, const int64
   const int shell = shells.number[place.shell], lane = place.lane;
   const auto at = call.split(place.row);
   const Key key = key_of(keys, at.slice);
+  const int64_t number = call.number(at);
   const T* mu = call.loc + call.loc_at(at) + shells.offset[place.shell];
   T* z = call.z + place.row * call.size + shells.offset[place.shell];
   T* t = m <= longest_room<T> ? room : z;
@@ -281,7 +289,7 @@ __device__ void draw_long(const Shells& shells, const Call<T>& call, const int64
 #pragma unroll 1
   for (int64_t step = 0; step < steps; step++) {
     const auto bits =
-        tangent_bits<T>(key, uint32_t(at.row), uint32_t(at.row >> 32), uint32_t(shell), Long::index(step, lane));
+        tangent_bits<T>(key, uint32_t(number), uint32_t(number >> 32), uint32_t(shell), Long::index(step, lane));
     T normal[count];
 #pragma unroll
     for (int i = 0; i < count; i += 2) {
@@ -342,7 +350,8 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
   // Threads behind the last row take part in what a warp does together.
   const auto at = call.split(inside ? place.row : shells.rows - 1);
   const Key key = key_of(keys, at.slice);
-  const uint32_t row = uint32_t(at.row), row_high = uint32_t(at.row >> 32);
+  const int64_t number = call.number(at);
+  const uint32_t row = uint32_t(number), row_high = uint32_t(number >> 32);
   const T kappa = call.kappa_of(at, shell);
   auto mean = [&] { return call.loc + call.loc_at(at) + offset; };
   T* z = call.z + place.row * call.size + offset;
