@@ -231,7 +231,7 @@ def _sample(
     dims: tuple[int, ...],
     shape: tuple[int, ...],
     implicit: bool,
-    numbers: tuple[int, ...],
+    numbers: tuple[int, ...] = (),
 ) -> Tensor:
     """The draw of shape (*shape, sum of dims) from loc and kappa of one dtype, whose rows repeat to fill it."""
     rows = math.prod(shape)
