@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint format build clean
+.PHONY: demo test lint format build bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.demo
@@ -37,6 +37,10 @@ $(VENV)/.torch:
 $(VENV)/.installed: $(VENV)/.torch $(SOURCES)
 	$(BIN)/pip install -e '.[test]'
 	touch $@
+
+# The tables of every section but those that compile for minutes; FILE=run.json keeps them.
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks special vmf sampler latent calls vae mixture scaling --budget 0.3 $(if $(FILE),--json $(FILE))
 
 clean:
 	rm -rf build dist *.egg-info vmf_ops/*.so

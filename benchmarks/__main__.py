@@ -3,6 +3,7 @@
 python -m benchmarks                       # all of them, a few minutes
 python -m benchmarks special --threads 2
 VMF_OPS_ISA=avx2 python -m benchmarks special sampler --save
+python -m benchmarks latent --json run.json --plot run.png --compare before.json
 """
 
 import argparse
@@ -17,9 +18,9 @@ import torch
 
 import vmf_ops
 
-from . import timing
+from . import records, timing
 
-SECTIONS = ("special", "vmf", "sampler", "vae")
+SECTIONS = ("special", "vmf", "sampler", "latent", "calls", "vae", "mixture", "scaling", "compile")
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
@@ -38,7 +39,17 @@ def main():
     parser.add_argument("--budget", type=float, default=0.5, help="seconds for each row, whose minimum is reported")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", action="store_true", help="write the tables to benchmarks/results/ too")
+    parser.add_argument("--json", metavar="FILE", help="write the run, with the commit, import time and sizes, as JSON")
+    parser.add_argument("--plot", metavar="FILE", help="draw the times (.png, .svg, .pdf)")
+    parser.add_argument("--compare", metavar="FILE", help="list the ratios that moved since a run saved by --json")
     arguments = parser.parse_args()
+    for path in filter(None, (arguments.json, arguments.plot)):
+        if not pathlib.Path(path).resolve().parent.is_dir():
+            parser.error(f"there is no folder for {path}")
+    try:
+        before = arguments.compare and records.read(arguments.compare)
+    except ValueError as error:
+        parser.error(str(error))
     if arguments.threads < 1 or not 0 < arguments.budget < float("inf"):
         parser.error("--threads and --budget must be positive")
     sections = arguments.sections or SECTIONS
@@ -47,7 +58,7 @@ def main():
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    lines = []
+    lines, results = [], {}
 
     def write(line):
         print(line, flush=True)
@@ -59,7 +70,15 @@ def main():
     write(f"{processor()}, {isa} loops, {arguments.threads} thread(s); the least time of {arguments.budget} s of calls")
     for section in sections:
         module = importlib.import_module(f".{section}", __package__)
-        timing.table(module.TITLE, module.UNIT, module.cases(), arguments.budget, write)
+        results[section] = timing.table(module.TITLE, module.UNIT, module.cases(), arguments.budget, write)
+    record = {"format": records.FORMAT, "date": today, "processor": processor(), "threads": arguments.threads}
+    record |= {"versions": versions, **records.facts(), "sections": results}
+    if before:
+        records.compare(before, record, write)
+    if arguments.json:
+        records.write(arguments.json, record)
+    if arguments.plot:
+        records.plot(record, arguments.plot)
     if arguments.save:
         RESULTS.mkdir(exist_ok=True)
         name = "-".join([today, isa, *([] if len(sections) == len(SECTIONS) else sections)])

@@ -32,9 +32,9 @@ def best_seconds(functions, budget):
 
 
 def table(title, unit, cases, budget, write):
-    """Times the cases and writes a Markdown table, row by row; unit is a name and its size in seconds."""
+    """Times the cases, writes a Markdown table row by row, and returns the rows; unit is a name and its seconds."""
     unit_name, unit_seconds = unit
-    columns = None
+    columns, rows = None, []
     for case in cases:
         if columns is None:
             columns = list(case.contenders) + list(case.notes)
@@ -42,5 +42,8 @@ def table(title, unit, cases, budget, write):
             write(f"| {unit_name} | " + " | ".join(columns) + " |")
             write("|---|" + "---|" * len(columns))
         seconds = dict(zip(case.contenders, best_seconds(case.contenders.values(), budget), strict=True))
-        cells = {name: f"{value / case.count / unit_seconds:.3g}" for name, value in seconds.items()} | case.notes
+        times = {name: value / case.count for name, value in seconds.items()}
+        cells = {name: f"{value / unit_seconds:.3g}" for name, value in times.items()} | case.notes
         write(f"| {case.name} | " + " | ".join(cells.get(name, "") for name in columns) + " |")
+        rows.append({"name": case.name, "unit": unit_name, "seconds": times, "notes": case.notes})
+    return rows
