@@ -39,7 +39,7 @@ def transformed() -> bool:
 
 
 @contextlib.contextmanager
-def _outer_jvp(tensors):
+def outer_jvp(tensors):
     """The saved tensors of a jvp rule, differentiable by a jvp around this one.
 
     torch runs such a rule with forward mode off: a jvp of a jvp would silently be 0.
@@ -142,7 +142,7 @@ def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope
 
         @staticmethod
         def jvp(ctx, grad_v, grad_x, _):
-            with _outer_jvp(ctx.saved_tensors) as (v, x, f):
+            with outer_jvp(ctx.saved_tensors) as (v, x, f):
                 tangent = None
                 if grad_x is not None:
                     tangent = grad_x * slope(v, x, f)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ._normalize import fused, normalized
-from ._shells import check_dims, constant, shell_of_coordinate
+from ._shells import check_dims, constant, repeat_by_shell, sum_by_shell
 from .distributions import ProductHypersphericalUniform, ProductVonMisesFisher
 
 __all__ = ["ELBO", "HypersphericalVAE", "ProductVMFLatent", "ProductVMFPosterior"]
@@ -119,10 +119,8 @@ class ProductVMFLatent(nn.Module):
         if len(set(self.dims)) == 1:
             shells = torch.unflatten(wide, -1, (len(self.dims), self.dims[0]))
             return (shells * shells.square().sum(-1, keepdim=True).add(tiny).rsqrt()).flatten(-2).to(raw.dtype)
-        # Segment sums, not a matrix product with an indicator: that one would be rounded to TF32 or bfloat16.
-        owner = shell_of_coordinate(self.dims, raw.device)
-        squares = wide.new_zeros(raw.shape[:-1] + (len(self.dims),)).index_add(-1, owner, wide.square())
-        return (wide * squares.add(tiny).rsqrt().index_select(-1, owner)).to(raw.dtype)
+        lengths = sum_by_shell(wide.square(), self.dims).add(tiny).rsqrt()
+        return (wide * repeat_by_shell(lengths, self.dims)).to(raw.dtype)
 
     def concentration(self, raw: Tensor) -> Tensor:
         """κ (..., K) from the head's numbers for it: min_kappa + softplus(raw)."""

@@ -7,7 +7,7 @@ from torch.distributions import constraints
 from .._arguments import as_parameters, check_last, common_batch_shape, sizes
 from .._density import log_density_ratio_of_product
 from .._normalize import normalized, normalized_and_valid
-from .._shells import check_dims, constant, shell_of_coordinate
+from .._shells import check_dims, constant, repeat_by_shell
 from ..sampling import draw
 from ..vmf import log_sphere_area, vmf_kl_uniform, vmf_mean_length
 from .constraints import ProductOfUnitVectors
@@ -69,7 +69,7 @@ class ProductVonMisesFisher(Spherical):
 
     def _spread(self, per_shell: Tensor) -> Tensor:
         """(..., K) to (..., Σm): each shell's number at each of its coordinates."""
-        return per_shell.index_select(-1, shell_of_coordinate(self.dims, per_shell.device))
+        return repeat_by_shell(per_shell, self.dims)
 
     @property
     def shells(self) -> tuple[VonMisesFisher, ...]:

@@ -5,10 +5,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from .._arguments import rounded
+from .._shells import capturing
 
 
 def validation(validate_args):
-    """None is torch's default, but for tracing and vmap, where a check of the data cannot be expressed."""
+    """None is torch's default, but for tracing and vmap, where a check of the data cannot be expressed; while a CUDA
+    graph is captured nothing is checked, since a check waits for the device."""
+    if capturing():
+        return False
     if validate_args is None and (
         torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
     ):
@@ -67,6 +71,10 @@ class Spherical(Distribution):
         self._validate_args = Distribution._validate_args if validate_args is None else validate_args
         if self._validate_args and self._parameters and not valid:
             check_parameters(self, normalized)
+
+    def _validate_sample(self, value):
+        if not capturing():
+            super()._validate_sample(value)
 
     def sample(self, sample_shape=(), **options) -> Tensor:
         """Draws of shape sample_shape + batch_shape + event_shape, without a gradient; options as in rsample."""
