@@ -19,7 +19,7 @@ def test_sums_and_repeats_are_each_others_transpose(dims):
         assert torch.equal(torch.func.vmap(call)(x), call(x))
         cube = lambda x, f=f: f(x**3, dims)  # noqa: E731
         tangent = torch.ones_like(x)
-        first = lambda x, g=cube: torch.func.jvp(g, (x,), (tangent,))[1]  # noqa: E731
+        first = lambda x, g=cube, t=tangent: torch.func.jvp(g, (x,), (t,))[1]  # noqa: E731
         torch.testing.assert_close(torch.func.jvp(first, (x,), (tangent,))[1], f(6 * x, dims))
 
 
