@@ -70,7 +70,7 @@ def test_psi_is_its_definition():
 
 def test_psi_in_single_precision_is_as_good_as_documented():
     """2.0e-5, worst on the circle, where a cut of the integrand leaves the most behind; against double precision."""
-    for m in (2, 4, 500):
+    for m in (2, 4, 23, 24, 500, 1200):
         for kappa in torch.logspace(-1, 3, 25).tolist():
             b = (m - 1) / (((m - 1) ** 2 + 4 * kappa * kappa) ** 0.5 + 2 * kappa)
             e = torch.linspace(0.0005, 0.9995, 2000, dtype=double)
@@ -100,6 +100,21 @@ def test_psi_at_the_poles(dtype, tolerance):
             near = torch.tensor([1e-28, 1e-20, 1e-9 * tolerance, 0.1 * tolerance], dtype=double) / (kappa + m)
             psi = psi_of(m, kappa, near.to(dtype), dtype)
             assert torch.all((psi * (m - 1) / mean_complement - 1).abs() < tolerance), (m, kappa)
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_psi_of_a_huge_concentration(flush):
+    """There a draw is normal about its mean, so d is as 1/kappa and psi = 1/(2 kappa); where denormals flush too."""
+    if not torch.set_flush_denormal(flush):
+        pytest.skip("this processor does not flush denormals")
+    try:
+        for m in (2, 3, 4, 23, 24, 2000):
+            for kappa in (1e18, 1e25, 1e31, 1e35, 1e37):
+                d = torch.tensor([1e-7, 1e-4, 0.01, 1, 10], dtype=double) * m / kappa
+                psi = psi_of(m, kappa, d.clamp_min(2.0**-126), torch.float32)
+                assert ((psi * 2 * kappa - 1).abs() < 1e-5).all(), (m, kappa)
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_gradients_are_finite_everywhere():

@@ -362,17 +362,6 @@ template <class T>
 void compute_psi(int64_t m, bool implicit, int padded, Block<T>& block) {
   using R = Register<T>;
   constexpr int lanes = Number<R>::lanes;
-  if constexpr (sizeof(T) == 4)
-    if (implicit && psi_needs_double(m)) {
-      Block<double> wide;
-      for (int i = 0; i < padded; i++) {
-        double d = block.d[i], c = block.c[i];
-        wide.kappa[i] = block.kappa[i], wide.d[i] = d <= c ? d : 2 - c, wide.c[i] = d <= c ? 2 - d : c;
-      }
-      compute_psi(m, true, padded, wide);
-      for (int i = 0; i < padded; i++) block.psi[i] = T(wide.psi[i]);
-      return;
-    }
   for (int i = 0; i < padded; i += lanes) {
     R kappa = R::load(block.kappa + i);
     Cosine<R> cosine{R::load(block.d + i), R::load(block.c + i)};

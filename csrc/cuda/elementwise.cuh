@@ -126,9 +126,8 @@ void launch(const Broadcast& shape, const T* v, const T* x, T* const* out, Strea
   const bool v_fixed = layout.v_fixed();
   const bool packed = layout.x_in_order() && aligned(x) && (v_fixed || (layout.v_in_order() && aligned(v)));
   const int64_t packs = (shape.numel + Pack<T>::size - 1) / Pack<T>::size;
-  const dim3 grid(unsigned(grid_blocks(packs, multiprocessors())));
-  elementwise_kernel<F>
-      <<<grid, block_threads, 0, stream>>>(layout, v_fixed, packed, v, x, out[0], F::outputs > 1 ? out[1] : nullptr);
+  elementwise_kernel<F><<<grid(grid_blocks(packs, multiprocessors())), block_threads, 0, stream>>>(
+      layout, v_fixed, packed, v, x, out[0], F::outputs > 1 ? out[1] : nullptr);
   check(cudaGetLastError());
 }
 

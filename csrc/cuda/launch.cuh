@@ -33,5 +33,12 @@ inline int multiprocessors() {
   return count;
 }
 
+// So many blocks side by side.
+inline dim3 grid(int64_t blocks) {
+  if (blocks > INT32_MAX)
+    throw std::invalid_argument("a launch of " + std::to_string(blocks) + " blocks, more than CUDA's 2147483647");
+  return dim3(unsigned(blocks));
+}
+
 }  // namespace cuda
 }  // namespace vmf_ops

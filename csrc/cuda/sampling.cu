@@ -398,33 +398,24 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
 
 // ---- Its derivatives ----
 
-// psi of the shells of this launch, computed in C: psi (slices, rows, shells).
-template <class C, class T>
-__global__ void __launch_bounds__(block_threads, resident_blocks<C>)
+// psi (slices, rows, shells).
+template <class T>
+__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     compute_psi(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, bool implicit, T* psi) {
   const auto place = shells.place(blockIdx.x, threadIdx.x);
   if (place.row >= shells.rows) return;
   const int64_t m = shells.m[place.shell];
   const int shell = shells.number[place.shell];
   const auto at = call.split(place.row);
-  const C kappa = call.kappa_of(at, shell);
-  Cosine<C> cosine{C(call.cosine_of(at, shell).d), C(call.cosine_of(at, shell).c)};
-  if constexpr (sizeof(C) > sizeof(T))
-    cosine = cosine.d <= cosine.c ? Cosine<C>{cosine.d, C(2) - cosine.d} : Cosine<C>{C(2) - cosine.c, cosine.c};
+  const T kappa = call.kappa_of(at, shell);
   psi[place.row * call.shells + shell] =
-      T(implicit || m == 3 ? implicit_psi<C>(m, kappa, cosine) : pathwise_psi<C>(C(m - 1), kappa));
+      implicit || m == 3 ? implicit_psi<T>(m, kappa, call.cosine_of(at, shell)) : pathwise_psi<T>(T(m - 1), kappa);
 }
 
 template <class T>
 void launch_psi(const Draw<T>& draw, bool implicit, T* psi, Stream stream) {
-  const int64_t rows = draw.slices * draw.rows;
-  auto wide = [&](int64_t m) { return sizeof(T) == 4 && implicit && psi_needs_double(m); };
-  for (const Shells& shells : plan(draw.dims, rows, [&](int64_t m) { return wide(m) ? 0 : 1; })) {
-    compute_psi<T><<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), implicit, psi);
-    check(cudaGetLastError());
-  }
-  for (const Shells& shells : plan(draw.dims, rows, [&](int64_t m) { return wide(m) ? 1 : 0; })) {
-    compute_psi<double><<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), implicit, psi);
+  for (const Shells& shells : plan(draw.dims, draw.slices * draw.rows, [](int64_t) { return 1; })) {
+    compute_psi<<<grid(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), implicit, psi);
     check(cudaGetLastError());
   }
 }
@@ -557,7 +548,7 @@ void sample(const Draw<T>& draw, const int64_t* key, Stream stream) {
   const int64_t rows = draw.slices * draw.rows;
   for (const Shells& shells : plan(draw.dims, rows, [](int64_t) { return 1; })) {
     const size_t bytes = block_warps * short_room<T> * sizeof(T);
-    draw_shells<<<unsigned(shells.blocks()), block_threads, bytes, stream>>>(shells, Call<T>(draw), key);
+    draw_shells<<<grid(shells.blocks()), block_threads, bytes, stream>>>(shells, Call<T>(draw), key);
     check(cudaGetLastError());
   }
   auto shared_rows = [](int64_t m) {
@@ -570,7 +561,7 @@ void sample(const Draw<T>& draw, const int64_t* key, Stream stream) {
       if (shells.m[i] > longest_held<T> && shells.m[i] <= longest_room<T> && shells.m[i] > room) room = shells.m[i];
     room = (room + Normals<T>::count - 1) / Normals<T>::count * Normals<T>::count;  // aligned for the short shells
     const size_t bytes = block_warps * size_t(room) * sizeof(T);
-    draw_tangents<<<unsigned(shells.blocks()), block_threads, bytes, stream>>>(shells, Call<T>(draw), key, int(room));
+    draw_tangents<<<grid(shells.blocks()), block_threads, bytes, stream>>>(shells, Call<T>(draw), key, int(room));
     check(cudaGetLastError());
   }
 }
@@ -579,8 +570,7 @@ template <class T>
 void sample_backward(const Draw<T>& draw, bool implicit, const T* z_grad, T* loc_grad, T* kappa_grad, Stream stream) {
   if (kappa_grad) launch_psi(draw, implicit, kappa_grad, stream);
   for (const Shells& shells : plan(draw.dims, draw.slices * draw.rows, backward_lanes)) {
-    backward<<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), z_grad, loc_grad,
-                                                                      kappa_grad);
+    backward<<<grid(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), z_grad, loc_grad, kappa_grad);
     check(cudaGetLastError());
   }
 }
@@ -590,8 +580,8 @@ void sample_forward_ad(const Draw<T>& draw, bool implicit, const T* loc_tangent,
                        T* z_tangent, Stream stream) {
   launch_psi(draw, implicit, psi, stream);
   for (const Shells& shells : plan(draw.dims, draw.slices * draw.rows, gradient_lanes)) {
-    forward_ad<<<unsigned(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), loc_tangent,
-                                                                        kappa_tangent, psi, z_tangent);
+    forward_ad<<<grid(shells.blocks()), block_threads, 0, stream>>>(shells, Call<T>(draw), loc_tangent, kappa_tangent,
+                                                                    psi, z_tangent);
     check(cudaGetLastError());
   }
 }

@@ -6,9 +6,12 @@
 //   m = 3        closed: [g(kappa c) - e^{-kappa c} g(kappa d)] / (1 - e^{-2 kappa}), g(x) = (1 - e^-x)/x, for
 //                kappa >= 1; below, the integral over t in [0, 1] of
 //                e^{-kappa c (1-t)} expm1(-2 kappa t)/expm1(-2 kappa), by Gauss
+//   m >= 24      (double: 160) the solution in powers of 1/S of (1-w^2) psi' = A - w + psi (N w - kappa (1-w^2)); with
+//                p = N/S, x0 = 2 kappa/(N+S) and rho = 2/((1+p)(1+x0 w)), polynomials in rho and p. Not where
+//                1 + x0 w < 0.3, which is next to never drawn.
 //   other m      Gauss-Legendre on the side of th where cos f - A keeps its sign, cut off where the integrand has fallen
 //                by e^-27 (float32: e^-14.5); all in f - th and the half angle, where nothing cancels
-//   w -> +-1     (1 -+ A)/N, where d or c times kappa + N is below the error aimed at
+//   w -> +-1     there (1 -+ A)/N, where d or c times kappa + N is below the error aimed at
 // pathwise ("rsvi"): the accepted proposal's own derivative, psi = 1/S (Davidson et al. 2018); not the whole gradient.
 //
 // Measured relative error, over m to 1e5, kappa to 1e8 and all of (-1, 1): 3.2e-10, at m = 2, kappa = 12.7 (5e-11 from
@@ -21,12 +24,15 @@
 
 namespace vmf_ops {
 
-// In float32, sqrt(N) times rounding is lost between the two terms of the exponent: longer shells go through double.
-VMF_HD constexpr bool psi_needs_double(int64_t m) { return m > 1024; }
+// S from N and 2 kappa, whose square may overflow.
+template <class T>
+VMF_HD T envelope_root(T n, T k2) {
+  return select(k2 < T(by_precision<T>(0x1p500, 0x1p60)), root(fma(k2, k2, n * n)), k2);
+}
 
 template <class T>
 VMF_HD T pathwise_psi(T n, T kappa) {
-  return quotient(T(1), root(fma(T(4) * kappa, kappa, n * n)));
+  return quotient(T(1), envelope_root(n, T(2) * kappa));
 }
 
 namespace detail {
@@ -124,17 +130,51 @@ VMF_HD T quadrature_psi(T n, T kappa, Cosine<T> cosine) {
   else
     sum = gauss_sum<coefficients::gauss_nodes_9, coefficients::gauss_weights_9, T>(integrand);
   T psi = quotient(sum * width, sine);
-  auto at_pole = near * (kappa + n) < T(by_precision<T>(1e-13, 1e-7));
+  // A draw so near has a kappa so large that psi is 1/(2 kappa) there too; powers of a smaller one would underflow.
+  auto tiny = near < T(by_precision<T>(0x1p-200, 0x1p-60));
+  auto at_pole = tiny | (near * (kappa + n) < T(by_precision<T>(1e-13, 1e-7)));
   return select(at_pole, quotient(pole, n), psi);
+}
+
+// sum_{k=first}^{last} s^-(k-first) sum_{i=0}^{2k-1} rho^i psi_rows[k(k-1)+i](p).
+template <int k, int i, class T>
+VMF_HD T psi_row(T rho, T p) {
+  T row = row_polynomial<coefficients::psi_rows, k*(k - 1) + i, 0, 2 * k - 1>(p);
+  if constexpr (i == 2 * k - 1)
+    return row;
+  else
+    return fma(psi_row<k, i + 1>(rho, p), rho, row);
+}
+template <int k, int last, class T>
+VMF_HD T psi_sum(T rho, T p, T inverse_s) {
+  T row = psi_row<k, 0>(rho, p);
+  if constexpr (k == last)
+    return row;
+  else
+    return fma(psi_sum<k + 1, last>(rho, p, inverse_s), inverse_s, row);
+}
+
+template <class T>
+VMF_HD T expanded_psi(T n, T kappa, Cosine<T> cosine) {
+  T k2 = T(2) * kappa, s = envelope_root(n, k2), inverse_s = quotient(T(1), s), inverse_sum = quotient(T(1), n + s);
+  T p = n * inverse_s, x0 = k2 * inverse_sum;
+  T slant = fma(x0, cosine.c, fma(n, quotient(n, s + k2), n) * inverse_sum);  // 1 + x0 w
+  T base = quotient(T(1), slant), rho = quotient(T(2), T(1) + p) * base;
+  T psi = rho * inverse_s * fma(base * inverse_s, psi_sum<1, int(by_precision<T>(4, 3))>(rho, p, inverse_s), T(1));
+  auto behind = slant < T(0.3);
+  if (any(behind)) psi = select(behind, quadrature_psi<false>(n, kappa, cosine), psi);
+  return psi;
 }
 
 }  // namespace detail
 
 template <class T>
 VMF_HD T implicit_psi(int64_t m, T kappa, Cosine<T> cosine) {
-  kappa = min(T(std::numeric_limits<Scalar<T>>::max()), kappa);  // at infinity d is 0, and so is psi to rounding
+  // At infinity d is 0, and so is psi to rounding.
+  kappa = min(T(std::numeric_limits<Scalar<T>>::max() / 16), kappa);
   if (m == 2) return detail::quadrature_psi<true>(T(1), kappa, cosine);
   if (m == 3) return detail::sphere_psi(kappa, cosine);
+  if (m >= int64_t(by_precision<T>(160, 24))) return detail::expanded_psi(T(Scalar<T>(m - 1)), kappa, cosine);
   return detail::quadrature_psi<false>(T(Scalar<T>(m - 1)), kappa, cosine);
 }
 
