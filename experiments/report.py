@@ -167,6 +167,8 @@ def draw_circles(path: Path, runs: Path, dataset: str, data_dir, rows, extremes:
     for row in rows:
         config = tables.parse_row(row, dataset)
         for out in sorted(runs.glob(config.folder().name.replace(f"_{config.epochs}_", "_*_"))):
+            if not (out / "result.json").exists():
+                continue
             contents = train.read_checkpoint(out / "checkpoint.pt")
             images = data.load(dataset, data_dir)
             vae = config.build(images.size).eval()

@@ -366,11 +366,15 @@ def check_same_run(config: Config, stored: dict, path: Path):
 
 
 def replace_file(path: Path, write):
-    """Writes beside path and renames, so that a kill leaves the old file or the new one."""
+    """Writes beside path and renames, so that a kill or a full disk leaves the old file or the new one."""
     beside = path.with_name(path.name + ".new")
-    write(beside)
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
+    try:
+        write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch.save raises the second
+        beside.unlink(missing_ok=True)
+        raise TrainingError(f"{path} cannot be written: {str(error).splitlines()[0]}") from None
     beside.replace(path)
 
 

@@ -243,6 +243,32 @@ def test_a_run_of_before_an_option_has_its_default(images, tmp_path):
         train.check_same_run(config, stored, tmp_path)
 
 
+FULL_DISK = """
+import resource, signal, sys
+from experiments import train
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+train.main(sys.argv[1:])
+"""
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    arguments = ["--shells", "3,2,1", "--epochs", "2", "--importance-samples", "2", "--no-progress", "--out", "run"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    (tmp_path / "run").mkdir()
+    command = [sys.executable, "-c", FULL_DISK, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith(
+        "error: run/checkpoint.pt cannot be"
+    )
+    assert list((tmp_path / "run").iterdir()) == []
+    old = tmp_path / "kept.txt"
+    old.write_text("old")
+    with pytest.raises(train.TrainingError, match="kept.txt cannot be written: "):
+        train.replace_file(old, lambda path: (path.write_text("half"), os.truncate(path, -1)))
+    assert old.read_text() == "old" and not (tmp_path / "kept.txt.new").exists()
+
+
 def test_a_folder_is_one_process_s(images, tmp_path):
     config = train.Config(**TINY | {"epochs": 1})
     with train.locked(tmp_path):
