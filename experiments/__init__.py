@@ -1,1 +1,1 @@
-"""The hyperspherical product-space VAE of the paper, as commands: train, demo, tables, report."""
+"""The hyperspherical product-space VAE of the paper, as commands: train, tables, gradients, report, demo."""

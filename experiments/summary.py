@@ -198,8 +198,9 @@ def page(data_sets: dict[str, Groups], slopes: dict[str, list[dict]]) -> markdow
     lines = [[name, *(judged[dataset][name].verdict for dataset in judged)] for name in claims.NAMES]
     header = " | ".join(["claim", *map(title, judged)])
     text.section("The claims", markdown.table(header, lines), *(_claim(name, judged) for name in claims.NAMES))
-    text.section("Law and gradient", laws(data_sets))
-    text.section("What makes a product good", latents(data_sets), gradients(slopes)[0])
+    text.section("Law and gradient", laws(data_sets) or "No row has been run under all of them yet.")
+    waiting = "No option has three seeds beside the default's yet: which is to be chosen is open."
+    text.section("What makes a product good", latents(data_sets) or waiting, gradients(slopes)[0])
     text.section(
         "The data, and all rows",
         *(
