@@ -83,13 +83,13 @@ class PublishedPosterior(ProductVMFPosterior):
 class VariantLatent(ProductVMFLatent):
     """The product of spheres with another map to κ, one of CONCENTRATIONS, or drawn from another of the LAWS."""
 
-    def __init__(self, in_features: int, dims, *, kappa: str = "softplus", law: str = "exact", **options):
+    def __init__(self, in_features: int, dims, *, link: str = "softplus", law: str = "exact", **options):
         super().__init__(in_features, dims, **options)
-        self.kappa, self.law = kappa, law
+        self.link, self.law = link, law
         self.register_buffer("degrees", torch.tensor(self.dims) - 1.0, persistent=False)
 
     def concentration(self, raw: Tensor) -> Tensor:
-        return self.min_kappa + CONCENTRATIONS[self.kappa](raw, self.degrees)
+        return self.min_kappa + CONCENTRATIONS[self.link](raw, self.degrees)
 
     def forward(self, features: Tensor) -> ProductVMFPosterior:
         posterior = super().forward(features)
@@ -107,7 +107,7 @@ def build(pixels: int, shells, model: str = "vmf", *, kappa: str = "softplus", l
     if model == "vmf" and (kappa, law) == ("softplus", "exact"):
         latent = ProductVMFLatent(HIDDEN[-1], dims, **options)
     elif model == "vmf":
-        latent = VariantLatent(HIDDEN[-1], dims, kappa=kappa, law=law, **options)
+        latent = VariantLatent(HIDDEN[-1], dims, link=kappa, law=law, **options)
     else:
         latent = GaussianLatent(HIDDEN[-1], sum(dims))
     decoder = nn.Sequential(*_relu_layers(latent.size, *reversed(HIDDEN)), nn.Linear(HIDDEN[0], pixels))

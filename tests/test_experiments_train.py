@@ -116,7 +116,7 @@ def test_the_map_to_kappa_is_the_option_s():
     softplus = torch.nn.functional.softplus(raw)
     degrees = torch.tensor([3.0, 1.0])
     for kappa, expected in {"softplus": softplus, "scaled": degrees * softplus, "exp": raw.exp()}.items():
-        latent = models.VariantLatent(2, (4, 2), kappa=kappa, min_kappa=0.5)
+        latent = models.VariantLatent(2, (4, 2), link=kappa, min_kappa=0.5)
         torch.testing.assert_close(latent.concentration(raw), 0.5 + expected)
 
 
