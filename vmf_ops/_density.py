@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from ._normalize import fused
 from .vmf import log_anchor
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -32,6 +33,12 @@ def _upcast(*tensors: Tensor):
 
 def log_density_ratio(m: int, kappa: Tensor, value: Tensor, loc: Tensor) -> Tensor:
     """Of laws on one sphere: kappa broadcasts with the batch shapes of value and loc (..., m)."""
+    if fused(kappa) and fused(value) and fused(loc) and value.dtype == loc.dtype and kappa.numel():
+        # Where looking costs nothing, all κ are often of one kind.
+        least, most = (extreme.item() for extreme in kappa.detach().aminmax())
+        if (most <= 0.5 * m or 0.5 * m < least and most < math.inf) and not _is_pairing(value, loc):
+            arm = (value * loc).sum(-1) if most <= 0.5 * m else (value - loc).square().sum(-1).mul(-0.5)
+            return torch.addcmul(log_anchor(m, kappa), kappa, arm)
     given = torch.promote_types(value.dtype, loc.dtype)
     kappa, value, loc = _upcast(kappa, value, loc)
     # The largest float for inf: finite derivatives, and a right value but at the mode.
@@ -70,6 +77,8 @@ def separation(value: Tensor, loc: Tensor) -> tuple[Tensor, Tensor]:
 
 def _is_pairing(value: Tensor, loc: Tensor) -> bool:
     """Whether points and laws are paired in such a number that their coordinates had better not be paired too."""
+    if value.shape == loc.shape or value.numel() * loc.numel() <= _FEW * loc.shape[-1]:
+        return False
     numel = math.prod(torch.broadcast_shapes(value.shape, loc.shape))
     return numel > _FEW and numel > 4 * (value.numel() + loc.numel())
 

@@ -15,6 +15,7 @@ from torch.distributions import Categorical, MixtureSameFamily
 from .._arguments import check_last, sizes
 from .._autograd import transformed
 from .._normalize import normalized
+from .._shells import capturing
 from ..vmf import log_anchor, log_sphere_area, vmf_concentration
 from .estimation import check_points, check_weights
 from .spherical import validation
@@ -89,7 +90,8 @@ class VonMisesFisherMixture(MixtureSameFamily):
         law, m = self.component_distribution, self.event_shape[0]
         check_last("value", z, m)
         log_weights = torch.log_softmax(self.mixture_distribution.logits, -1)
-        apart = transformed() or torch.compiler.is_compiling() or torch.is_grad_enabled() and law.loc.requires_grad
+        apart = transformed() or torch.compiler.is_compiling() or capturing()
+        apart = apart or torch.is_grad_enabled() and law.loc.requires_grad
         if apart or self.batch_shape or z.dtype != law.loc.dtype or not _plain(law.concentration, m, z.dtype):
             return log_weights + law.log_prob(z.unsqueeze(-2))
         slope, bias = _as_product(law.loc, law.concentration, log_weights)
