@@ -1,12 +1,26 @@
-// The launchers of csrc/cuda, with the launches rewritten by tests/test_cuda_on_host.py, as C functions.
-#include "sampling.inc"
+// The launchers of csrc/cuda as C functions, which return null or what went wrong.
+#include "csrc/cuda/sampling.cu"
 //
-#include "elementwise.inc"
+#include "csrc/cuda/elementwise.cuh"
+#ifdef CUDA_ON_HOST_CAPTURE
+#include "csrc/cuda/special.cu"
+#include "csrc/cuda/vmf.cu"
+#endif
 
 namespace vmf_ops::cuda {
-namespace {
-alignas(16) double shared[6 * 1024];  // what the kernels of a draw declare
+
+#ifndef CUDA_ON_HOST_CAPTURE
+// Two of them, whose kernels are compiled here: all differ in their mathematics alone.
+template <class T>
+void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream) {
+  if (op == Op::log_iv_with_slope)
+    launch<LogIvFunction<Scaling::none, true>>(shape, v, x, out, stream);
+  else if (op == Op::kl_uniform_with_slope)
+    launch<DivergenceFunction<DivergencePart::kl, DivergencePart::kl_slope>>(shape, v, x, out, stream);
+  else
+    throw std::invalid_argument("an op that is not compiled for the host");
 }
+#endif
 
 template <class T>
 Draw<T> draw_of(const int64_t* shape, const int64_t* dims, void* const* data) {
@@ -37,41 +51,69 @@ void run(int what, const int64_t* shape, const int64_t* dims, void* const* data,
 }
 
 template <class T>
-void run_elementwise(int what, const Broadcast& shape, void* const* data) {
-  const T *v = static_cast<const T*>(data[0]), *x = static_cast<const T*>(data[1]);
+void run_elementwise(int op, const Broadcast& shape, void* const* data) {
   T* const out[] = {static_cast<T*>(data[2]), static_cast<T*>(data[3])};
-  if (what == 0)
-    launch<LogIvFunction<Scaling::none, true>>(shape, v, x, out, nullptr);
-  else
-    launch<DivergenceFunction<DivergencePart::kl, DivergencePart::kl_slope>>(shape, v, x, out, nullptr);
+  elementwise(Op(op), shape, static_cast<const T*>(data[0]), static_cast<const T*>(data[1]), out, nullptr);
+}
+
+// sizes and strides: of v, then of x, both of `rank` dimensions.
+Broadcast broadcast_of(int rank, const int64_t* sizes, const int64_t* strides) {
+  auto part = [&](const int64_t* p, int i) { return std::vector<int64_t>(p + i * rank, p + (i + 1) * rank); };
+  return {part(sizes, 0), part(strides, 0), part(sizes, 1), part(strides, 1)};
+}
+
+template <class F>
+const char* guarded(F&& f) {
+  static std::string message;
+  try {
+    f();
+    return nullptr;
+  } catch (const std::exception& error) {
+    message = error.what();
+    return message.c_str();
+  }
 }
 
 }  // namespace vmf_ops::cuda
 
-extern "C" void sampling(bool in_double, int what, const int64_t* shape, const int64_t* dims, void* const* data,
-                         bool implicit) {
-  if (in_double)
-    vmf_ops::cuda::run<double>(what, shape, dims, data, implicit);
-  else
-    vmf_ops::cuda::run<float>(what, shape, dims, data, implicit);
+extern "C" const char* sampling(bool in_double, int what, const int64_t* shape, const int64_t* dims, void* const* data,
+                                bool implicit) {
+  return vmf_ops::cuda::guarded([&] {
+    if (in_double)
+      vmf_ops::cuda::run<double>(what, shape, dims, data, implicit);
+    else
+      vmf_ops::cuda::run<float>(what, shape, dims, data, implicit);
+  });
 }
 
-// sizes and strides: of v, then of x, both of `rank` dimensions.
-extern "C" void elementwise(bool in_double, int what, int rank, const int64_t* sizes, const int64_t* strides,
-                            void* const* data) {
-  auto part = [&](const int64_t* p, int i) { return std::vector<int64_t>(p + i * rank, p + (i + 1) * rank); };
-  const vmf_ops::Broadcast shape(part(sizes, 0), part(strides, 0), part(sizes, 1), part(strides, 1));
-  if (in_double)
-    vmf_ops::cuda::run_elementwise<double>(what, shape, data);
-  else
-    vmf_ops::cuda::run_elementwise<float>(what, shape, data);
+extern "C" const char* elementwise(bool in_double, int op, int rank, const int64_t* sizes, const int64_t* strides,
+                                   void* const* data) {
+  return vmf_ops::cuda::guarded([&] {
+    const auto shape = vmf_ops::cuda::broadcast_of(rank, sizes, strides);
+    if (in_double)
+      vmf_ops::cuda::run_elementwise<double>(op, shape, data);
+    else
+      vmf_ops::cuda::run_elementwise<float>(op, shape, data);
+  });
 }
+
+#ifdef CUDA_ON_HOST_CAPTURE
+
+extern "C" int64_t launch_count() { return int64_t(cuda_on_host::launches.size()); }
+extern "C" void forget_launches() { cuda_on_host::launches.clear(); }
+// numbers: grid, threads, shared memory, bytes of parameters.
+extern "C" void launch_at(int64_t i, const char** symbol, int64_t* numbers, const char** parameters) {
+  const auto& launch = cuda_on_host::launches[size_t(i)];
+  *symbol = launch.symbol.c_str(), *parameters = launch.parameters.data();
+  numbers[0] = launch.grid, numbers[1] = launch.threads, numbers[2] = int64_t(launch.shared);
+  numbers[3] = int64_t(launch.parameters.size());
+}
+
+#else
 
 // The index arithmetic alone, where numbers are too large to run: what element i of a pair reads.
 extern "C" void layout_at(int rank, const int64_t* sizes, const int64_t* strides, int64_t i, int64_t* offsets) {
-  auto part = [&](const int64_t* p, int k) { return std::vector<int64_t>(p + k * rank, p + (k + 1) * rank); };
-  const vmf_ops::Broadcast shape(part(sizes, 0), part(strides, 0), part(sizes, 1), part(strides, 1));
-  const auto at = vmf_ops::cuda::Layout(shape).at(i);
+  const auto at = vmf_ops::cuda::Layout(vmf_ops::cuda::broadcast_of(rank, sizes, strides)).at(i);
   offsets[0] = at.v, offsets[1] = at.x;
 }
 
@@ -83,6 +125,8 @@ extern "C" void place(int64_t rows, int count, const int* lanes, int64_t block, 
   vmf_ops::cuda::Shells shells;
   shells.rows = rows;
   for (int i = 0; i < count; i++) shells.add(i, 4, 4 * i, lanes[i]);
-  const auto at = shells.place(block, thread);
+  const auto at = shells.place(uint32_t(block), uint32_t(thread));
   out[0] = at.shell, out[1] = at.row, out[2] = at.lane, out[3] = shells.blocks();
 }
+
+#endif
