@@ -5,7 +5,7 @@ from cuda_on_ptx import nvcc
 
 from scripts.cuda_registers import kernel_resources
 
-pytestmark = pytest.mark.skipif(nvcc.NVCC is None, reason="no nvcc")
+pytestmark = pytest.mark.skipif(nvcc.find() is None, reason="no nvcc")
 every_source = pytest.mark.parametrize("source", nvcc.SOURCES, ids=lambda source: source.name)
 
 

@@ -4,23 +4,38 @@ import functools
 import os
 import pathlib
 import re
-import shutil
+import runpy
 import subprocess
 import tempfile
 
-CUDA = pathlib.Path(__file__).parent.parent.parent / "csrc" / "cuda"
-SOURCES = sorted(CUDA.glob("*.cu"))
-NVCC = shutil.which("nvcc", path=f"{os.environ.get('CUDA_HOME', '/usr/local/cuda')}/bin") or shutil.which("nvcc")
-# The newest that CMakeLists.txt names, whose PTX ships.
-ARCHITECTURE = os.environ.get("VMF_OPS_PTX_ARCH", "90")
-FLAGS = ("-std=c++20", "--expt-relaxed-constexpr")
+import torch
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+SETUP = runpy.run_path(str(ROOT / "setup.py"))
+
+
+@functools.cache
+def find():
+    """The path of the nvcc that builds the package here, or None."""
+    try:
+        return SETUP["find_nvcc"](pathlib.Path(torch.__file__).parent)
+    except SETUP["NoCuda"]:
+        return None
+
+
+@functools.cache
+def architecture():
+    """The oldest: its PTX is the text of which all machine code is made."""
+    return SETUP["code_targets"](find())[0].partition("-")[0]
 
 
 @functools.cache
 def ptx(source):
     """The path of a source's PTX."""
     target = folder() / f"{source.stem}.ptx"
-    subprocess.run([NVCC, "-ptx", *FLAGS, f"-arch=compute_{ARCHITECTURE}", str(source), "-o", str(target)], check=True)
+    flags = ("-std=c++20", "--expt-relaxed-constexpr", f"-arch=compute_{architecture()}")
+    subprocess.run([find(), "-ptx", *flags, str(source), "-o", str(target)], check=True)
     return target
 
 
@@ -34,8 +49,8 @@ held = []  # the folder, for as long as the process lives
 
 
 def assembler_report(path):
-    """What ptxas -v says of the kernels of a PTX file."""
-    command = [NVCC, "-cubin", f"-arch=sm_{ARCHITECTURE}", "-Xptxas=-v", str(path), "-o", os.devnull]
+    """What ptxas -v says of the kernels of a PTX file on an H100."""
+    command = [find(), "-cubin", "-arch=sm_90", "-Xptxas=-v", str(path), "-o", os.devnull]
     return subprocess.run(command, check=True, capture_output=True, text=True).stderr
 
 
