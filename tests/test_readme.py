@@ -14,6 +14,7 @@ def test_there_is_an_example_of_each():
     assert [title for title, _ in EXAMPLES] == [
         "A drop-in operator",
         "A vMF loss in high dimension",
+        "Clusters of directions",
         "The VAE layer",
     ]
 
