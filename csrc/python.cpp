@@ -59,7 +59,10 @@ PYBIND11_MODULE(_C, m) {
       .value("log_ive", Op::log_ive)
       .value("ive", Op::ive)
       .value("ratio", Op::ratio)
-      .value("ratio_complement", Op::ratio_complement);
+      .value("ratio_complement", Op::ratio_complement)
+      .value("kl_uniform", Op::kl_uniform)
+      .value("log_f", Op::log_f)
+      .value("concentration", Op::concentration);
   m.def("elementwise_double", elementwise_numpy<double>);
   m.def("elementwise_float", elementwise_numpy<float>);
 }

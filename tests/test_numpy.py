@@ -79,3 +79,23 @@ def test_runs_without_the_gil():
 
 def test_long_doubles_have_no_more_digits_than_are_computed():
     assert vmf_ops.numpy.ive(1, np.longdouble(2)).dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_closed_forms_of_the_law_are_torchs(dtype):
+    kappa, m = np.array([0.0, 1e-3, 2.0, 1e5], dtype), np.array([[2], [3], [50]])
+    lengths = np.array([0.0, 0.1, 0.9, 1.0], dtype)
+    for name in ("vmf_mean_length", "vmf_kl_uniform", "vmf_entropy", "vmf_log_normalizer", "vmf_concentration"):
+        argument = lengths if name == "vmf_concentration" else kappa
+        ours, theirs = getattr(vnp, name), getattr(vmf_ops, name)
+        for order in (m, 3):
+            expected = theirs(torch.from_numpy(order) if order is m else order, torch.from_numpy(argument)).numpy()
+            got = ours(order, argument)
+            assert got.dtype == dtype
+            # The area is added in float64 here.
+            np.testing.assert_allclose(got, expected, rtol=4 * np.finfo(dtype).eps, atol=4 * np.finfo(dtype).eps)
+            out = np.empty_like(got)
+            assert ours(order, argument, out=out) is out
+            np.testing.assert_array_equal(out, got)
+        assert np.isnan(ours(1, argument)).all() and np.isnan(ours(3, dtype(-1.0)))
+        assert isinstance(ours(3, dtype(0.5)), dtype)

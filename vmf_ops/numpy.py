@@ -1,4 +1,4 @@
-"""The Bessel family on NumPy arrays and scalars: the kernels of vmf_ops.special with no tensor made.
+"""The Bessel family and the closed forms of the vMF law on NumPy arrays and scalars: the kernels, with no tensor made.
 
 Ufunc-like: arguments broadcast, `out=` takes the result, a scalar comes back for scalars, the GIL is released, threads
 are torch's (torch.set_num_threads). float32 stays float32, float16 is computed in float32, all else is float64, long
@@ -8,8 +8,20 @@ doubles too. Values agree bit for bit with the torch functions, which document d
 import numpy as np
 
 from . import _C
+from .vmf import log_sphere_area
 
-__all__ = ["log_iv", "log_ive", "ive", "iv_ratio", "iv_ratio_c"]
+__all__ = [
+    "iv_ratio",
+    "iv_ratio_c",
+    "ive",
+    "log_iv",
+    "log_ive",
+    "vmf_concentration",
+    "vmf_entropy",
+    "vmf_kl_uniform",
+    "vmf_log_normalizer",
+    "vmf_mean_length",
+]
 
 
 def _call(name, op, v, x, out, shift=0):
@@ -67,3 +79,52 @@ def iv_ratio(v, x, out=None):
 def iv_ratio_c(v, x, out=None):
     """1 - I_v(x)/I_{v-1}(x), v >= 1/2, x >= 0; see vmf_ops.iv_ratio_c."""
     return _call("iv_ratio_c", _C.Op.ratio_complement, v, x, out, shift=1)
+
+
+def _of_law(name, op, m, x, out=None, scale=1.0, shift=0):
+    """A function of (m, x) whose dtype is x's."""
+    if isinstance(m, int | float):
+        m = m if m >= 2 else np.nan
+    else:
+        given = np.asarray(x).dtype
+        m = np.asarray(m, given if given.kind == "f" else np.float64)
+        m = np.where(m >= 2, m, m.dtype.type(np.nan))
+    return _call(name, op, scale * m, x, out, shift)
+
+
+def _plus_area(values, m, sign, out):
+    area = np.vectorize(log_sphere_area, otypes=[np.float64])(m)
+    result = np.asarray(sign * (area - values), values.dtype)
+    if out is None:
+        return result[()]
+    out[...] = result
+    return out
+
+
+def vmf_mean_length(m, kappa, out=None):
+    """A_m(κ), m >= 2, κ >= 0; see vmf_ops.vmf_mean_length. As there, m does not change the dtype of the result.
+
+    >>> round(float(vmf_mean_length(3, 3.0)), 6)
+    0.671636
+    """
+    return _of_law("vmf_mean_length", _C.Op.ratio, m, kappa, out, scale=0.5, shift=1)
+
+
+def vmf_kl_uniform(m, kappa, out=None):
+    """KL(vMF(μ, κ) ‖ uniform); see vmf_ops.vmf_kl_uniform."""
+    return _of_law("vmf_kl_uniform", _C.Op.kl_uniform, m, kappa, out)
+
+
+def vmf_concentration(m, mean_length, out=None):
+    """The κ with A_m(κ) = mean_length; see vmf_ops.vmf_concentration."""
+    return _of_law("vmf_concentration", _C.Op.concentration, m, mean_length, out)
+
+
+def vmf_entropy(m, kappa, out=None):
+    """-E log vMF(z; μ, κ); see vmf_ops.vmf_entropy."""
+    return _plus_area(vmf_kl_uniform(m, kappa), m, 1, out)
+
+
+def vmf_log_normalizer(m, kappa, out=None):
+    """log C_m(κ); see vmf_ops.vmf_log_normalizer."""
+    return _plus_area(-_of_law("vmf_log_normalizer", _C.Op.log_f, m, kappa), m, -1, out)
