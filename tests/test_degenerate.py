@@ -133,7 +133,10 @@ def test_stereographic_projection_is_a_bijection(m):
         torch.testing.assert_close(to_sphere.log_abs_det_jacobian(point, to_sphere(point)), half)
     far = torch.full((m - 1,), 1e9, dtype=double)
     torch.testing.assert_close(to_sphere.inv(to_sphere(far)), far)
+    assert torch.equal(to_sphere(torch.full((m - 1,), 1e30)), -torch.eye(m)[0])
+    assert to_sphere.with_cache().domain is to_sphere.domain
     both = biject_to(product_of_unit_vectors((m, 3)))
+    assert both.with_cache() == both != to_sphere
     y = torch.randn(4, m + 1, dtype=double)
     torch.testing.assert_close(both.inv(both(y)), y)
     assert both.forward_shape((4, m + 1)) == (4, m + 3) and both.inverse_shape((4, m + 3)) == (4, m + 1)

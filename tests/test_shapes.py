@@ -8,15 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import direction, double
 from laws import seeded_and_validated as seeded_and_validated
+from torch.distributions import kl_divergence
 from torch.nn.functional import normalize
 
 import vmf_ops
-from vmf_ops.distributions import VonMisesFisher, vmf_nll_embedding_loss, vmf_nll_loss
+from vmf_ops.distributions import (
+    ProductVonMisesFisher,
+    VonMisesFisher,
+    log_expected_likelihood,
+    vmf_nll_embedding_loss,
+    vmf_nll_loss,
+)
 
 pytestmark = pytest.mark.usefixtures("device")
 
 batches = st.lists(st.sampled_from([1, 2, 3]), max_size=3).map(tuple)
-pairs = settings(max_examples=150, deadline=None)
+pairs = settings(max_examples=100, deadline=None)
 
 
 def broadcast(*shapes):
@@ -58,6 +65,44 @@ def test_a_law_is_its_rows(loc_batch, kappa_batch, value_batch):
     got = law.log_prob(value)
     assert got.shape == shape
     torch.testing.assert_close(got.flatten(), torch.stack(alone), rtol=1e-13, atol=1e-13)
+
+
+@pairs
+@given(batches, batches, batches)
+def test_a_product_law_is_its_rows(loc_batch, kappa_batch, value_batch):
+    loc = torch.cat([direction(3, *loc_batch), direction(2, *loc_batch)], -1)
+    value = torch.cat([direction(3, *value_batch), direction(2, *value_batch)], -1)
+    kappa = torch.rand(*kappa_batch, 2, dtype=double) * 9
+    batch = broadcast(loc_batch, kappa_batch)
+    if batch is None:
+        with pytest.raises(ValueError, match="broadcast"):
+            ProductVonMisesFisher(loc, kappa, (3, 2))
+        return
+    law, shape = ProductVonMisesFisher(loc, kappa, (3, 2)), broadcast(batch, value_batch)
+    assert law.rsample((2,)).shape == (2, *batch, 5)
+    if shape is None:
+        with pytest.raises(ValueError):
+            law.log_prob(value)
+        return
+    alone = [
+        ProductVonMisesFisher(mu, k, (3, 2)).log_prob(z) for mu, k, z in rows(shape, (loc, 1), (kappa, 1), (value, 1))
+    ]
+    torch.testing.assert_close(law.log_prob(value).flatten(), torch.stack(alone), rtol=1e-13, atol=1e-13)
+
+
+@pairs
+@given(batches, batches)
+def test_divergence_and_overlap_are_those_of_rows(p_batch, q_batch):
+    p, q = (VonMisesFisher(direction(3, *b), torch.rand(b, dtype=double) * 9) for b in (p_batch, q_batch))
+    shape = broadcast(p_batch, q_batch)
+    for function in (kl_divergence, log_expected_likelihood):
+        if shape is None:
+            with pytest.raises((RuntimeError, ValueError)):
+                function(p, q)
+            continue
+        parts = rows(shape, (p.loc, 1), (p.concentration, 0), (q.loc, 1), (q.concentration, 0))
+        alone = [function(VonMisesFisher(a, b), VonMisesFisher(c, d)) for a, b, c, d in parts]
+        torch.testing.assert_close(function(p, q).flatten(), torch.stack(alone), rtol=1e-10, atol=1e-12)
 
 
 @pairs

@@ -72,8 +72,8 @@ def normalized_or_pole(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     return torch.cat(parts, -1)
 
 
-class Normalize(Transform):
-    """x to x/‖x‖ in each of the vectors side by side, 0 to e1; not injective, its inverse is the identity."""
+class _ToSpheres(Transform):
+    """From real vectors to one sphere, or to those of ambient dimensions dims side by side."""
 
     domain = constraints.real_vector
 
@@ -81,9 +81,19 @@ class Normalize(Transform):
         super().__init__(cache_size=cache_size)
         self.dims = dims
 
+    def with_cache(self, cache_size=1):
+        return self if self._cache_size == cache_size else type(self)(self.dims, cache_size)
+
     @property
     def codomain(self):
         return unit_vector if self.dims is None else ProductOfUnitVectors(self.dims)
+
+    def __eq__(self, other):
+        return type(other) is type(self) and other.dims == self.dims
+
+
+class Normalize(_ToSpheres):
+    """x to x/‖x‖ in each of the vectors side by side, 0 to e1; not injective, its inverse is the identity."""
 
     def _call(self, x):
         return normalized_or_pole(x, self.dims or (x.shape[-1],))
@@ -91,27 +101,15 @@ class Normalize(Transform):
     def _inverse(self, y):
         return y
 
-    def __eq__(self, other):
-        return isinstance(other, Normalize) and other.dims == self.dims
-
 
 transform_to.register(UnitVector, lambda constraint: Normalize())
 transform_to.register(ProductOfUnitVectors, lambda constraint: Normalize(constraint.dims))
 
 
-class Stereographic(Transform):
+class Stereographic(_ToSpheres):
     """x in R^(m-1) to ((1-‖x‖²), 2x)/(1+‖x‖²) on the sphere of R^m, for each of the vectors side by side."""
 
-    domain = constraints.real_vector
     bijective = True
-
-    def __init__(self, dims=None, cache_size=0):
-        super().__init__(cache_size=cache_size)
-        self.dims = dims
-
-    @property
-    def codomain(self):
-        return unit_vector if self.dims is None else ProductOfUnitVectors(self.dims)
 
     def _parts(self, x, less):
         return x.split([m - less for m in self.dims], -1) if self.dims else [x]
@@ -119,8 +117,8 @@ class Stereographic(Transform):
     def _call(self, x):
         parts = []
         for part in self._parts(x, 1):
-            square = part.square().sum(-1, keepdim=True)
-            parts.append(torch.cat([1 - square, 2 * part], -1) / (1 + square))
+            scale = 2 / (1 + part.square().sum(-1, keepdim=True))  # 0, not NaN, where the square overflows
+            parts.append(torch.cat([scale - 1, scale * part], -1))
         return torch.cat(parts, -1)
 
     def _inverse(self, z):
@@ -141,9 +139,6 @@ class Stereographic(Transform):
 
     def inverse_shape(self, shape):
         return shape[:-1] + (shape[-1] - len(self.dims or (0,)),)
-
-    def __eq__(self, other):
-        return isinstance(other, Stereographic) and other.dims == self.dims
 
 
 biject_to.register(UnitVector, lambda constraint: Stereographic())
