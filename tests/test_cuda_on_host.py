@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 import torch
 from cuda_on_host import build
-from cuda_on_host.launchers import DTYPES, Draw, Host, elementwise, integers, layouts, ops, special_draws
+from cuda_on_host.launchers import (
+    DTYPES,
+    Draw,
+    Host,
+    call,
+    elementwise,
+    integers,
+    layouts,
+    ops,
+    pointers,
+    special_draws,
+)
 
 import vmf_ops
 
@@ -42,6 +53,51 @@ def test_tensors_elsewhere_are_refused():
     on_cpu = functools.partial(ops.log_iv.default.redispatch, torch._C.DispatchKeySet(torch._C.DispatchKey.CPU))
     with pytest.raises(RuntimeError, match="same device"):
         on_cpu(one, one.to("meta"))
+
+
+# ---- What the checks see ----
+
+
+def exchange(mistake, shared=1024, order=0):
+    """out[i] = in[i ^ 1] through shared memory by the kernel of faults.cu, with a mistake."""
+    library = build.faults()
+    host = Host(order, library)
+    values, out = host.place(torch.arange(256.0)), host.output((256,), torch.float32)
+    call(library.exchange, mistake, ctypes.c_size_t(shared), pointers(values, out))
+    return out
+
+
+@pytest.mark.parametrize("order", [0, BACKWARDS, RANDOM])
+def test_a_kernel_without_a_mistake_is_right(order):
+    assert torch.equal(exchange(0, order=order), torch.arange(256.0).view(-1, 2).flip(1).flatten())
+
+
+@pytest.mark.parametrize(
+    "mistake, seen",
+    [
+        (1, "a race|nobody wrote"),  # no __syncwarp
+        (2, "a race"),  # a shuffle in its place
+        (3, "a read out of bounds"),
+        (4, "a write out of bounds"),
+        (5, "a write to an input"),
+        (6, "nobody wrote"),
+        (7, "two threads write one place"),
+        (8, "threads of a warp part"),
+        (9, "a race|nobody wrote"),  # __syncwarp between threads of two warps
+        (10, "a barrier that others do not"),
+    ],
+)
+@pytest.mark.parametrize("order", [0, BACKWARDS, RANDOM])
+def test_a_mistake_in_a_kernel_is_seen(mistake, seen, order):
+    with pytest.raises(RuntimeError, match=seen):
+        exchange(mistake, order=order)
+
+
+def test_shared_memory_is_as_large_as_the_launch_asks():
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        exchange(0, shared=1020)
+    with pytest.raises(RuntimeError, match="a GPU refuses"):
+        exchange(0, shared=48 * 1024 + 1)
 
 
 # ---- Sampling ----

@@ -88,16 +88,31 @@ def compiled(folder, target, *arguments):
     return folder / target
 
 
+def watched(folder, source):
+    """A source's functions, whose accesses of memory are checked by checks.cpp."""
+    # A GPU faults where 16 bytes are not aligned: here, the process traps.
+    traps = ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]
+    code = compiled(folder, "watched.o", "-O1", "-c", "-fsanitize=thread", *traps, "-x", "c++", source)
+    return ctypes.CDLL(str(compiled(folder, "watched.so", "-O2", "-shared", HERE / "checks.cpp", code)))
+
+
+@functools.cache
+def faults():
+    """A kernel with the mistakes of faults.cu, run on the host."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        source = folder / "faults.cpp"
+        source.write_text(shared_memory(launch_calls((HERE / "faults.cu").read_text())))
+        return watched(folder, source)
+
+
 @functools.cache
 def kernels():
     """The kernels, run on the host under the checks of checks.cpp."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         rewritten(folder, launch_calls, shared_memory)
-        # A GPU faults where 16 bytes are not aligned: here, the process traps.
-        traps = ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]
-        watched = compiled(folder, "kernels.o", "-O1", "-c", "-fsanitize=thread", *traps, HERE / "kernels.cpp")
-        library = ctypes.CDLL(str(compiled(folder, "kernels.so", "-O2", "-shared", HERE / "checks.cpp", watched)))
+        library = watched(folder, HERE / "kernels.cpp")
     library.divide.restype = ctypes.c_int64
     library.divide.argtypes = [ctypes.c_int64, ctypes.c_int64]
     return library

@@ -134,7 +134,7 @@ inline void run_block(int count) {
       while (at != At::block_barrier && at != At::end && fault.empty()) at = advance(first);
       (at == At::end ? ended : at_barrier) += warp;
     }
-    if (ended == count) return;
+    if (ended == count || !fault.empty()) return;
     if (at_barrier != count) return report("threads of a block come to a barrier that others do not");
     block_met = ++now;
     for (int first = 0; first < count; first += warp) advance(first);

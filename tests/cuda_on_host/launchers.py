@@ -46,8 +46,8 @@ def with_margins(tensor):
 class Host:
     """Memory that the kernels run on the host are watched in, and the order in which the threads of a warp run."""
 
-    def __init__(self, order=0):
-        self.library = build.kernels()
+    def __init__(self, order=0, library=None):
+        self.library = library or build.kernels()
         self.library.forget()
         self.library.set_order(order)
         self.held = []
