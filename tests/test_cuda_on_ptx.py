@@ -179,3 +179,24 @@ def test_gradients_are_the_cpus(dtype):
     device.run()
     for check, made, implicit in done:
         check(*made, implicit)
+
+
+# KiB of shared memory of a multiprocessor, by compute capability (CUDA C++ Programming Guide, technical
+# specifications). From 8.0 on each block has 1 KiB of it reserved.
+SHARED_MEMORY = {75: 64, 80: 164, 86: 100, 89: 100, 90: 228, 100: 228, 120: 100}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_longest_rows_in_shared_memory_fit_every_gpu(dtype):
+    """Without cudaFuncSetAttribute: a block may have 48 KiB, static and dynamic, and its parameters 4 KiB."""
+    device = Device()
+    for dims in LONG:
+        Draw(dims, dtype, rows=1).sample(build.launches(), device.place, device.output)
+    sizes = []
+    for name, launch in device.collect():
+        _, kernel = device.kernels[name]
+        sizes.append(kernel.shared_bytes + launch.shared)
+        assert len(launch.parameters) <= 4096
+    assert 46 * 1024 < max(sizes) <= 48 * 1024
+    for capability, most in SHARED_MEMORY.items():
+        assert max(sizes) + 1024 * (capability >= 80) <= 1024 * most
