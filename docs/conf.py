@@ -44,6 +44,8 @@ plot_apply_rcparams = True
 html_theme = "furo"
 html_title = f"vmf_ops {version}"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 
 def _read(app, name, source):

@@ -1,4 +1,4 @@
-"""Formulas that circulate in place of log C_m(κ): python -m scripts.compare_log_normalizers FILE writes their errors."""
+"""Formulas that circulate in place of log C_m(κ), and their errors: python -m scripts.compare_log_normalizers FILE."""
 
 import math
 import sys
