@@ -123,9 +123,10 @@ struct Cpu {
   }
 
   template <class T>
-  void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, int outputs) const {
+  void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, int outputs, bool) const {
     elementwise_on_cpu(shape, op, v, x, out, outputs);
   }
+  static bool takes_number(const Tensor&) { return false; }
 
   template <class T>
   void sample(const Draw<T>& draw, const int64_t* keys) const {
@@ -192,9 +193,11 @@ class Cuda {
       : guard_((check(first, others), ..., first.get_device_index())), stream_(stream(first.get_device_index())) {}
 
   template <class T>
-  void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, int) const {
-    cuda::elementwise(op, shape, v, x, out, stream_);
+  void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, int, bool v_number) const {
+    cuda::elementwise(op, shape, v, x, out, stream_, v_number);
   }
+  // A number on the CPU goes to a kernel by value: no launch fills a tensor with it.
+  static bool takes_number(const Tensor& v) { return v.is_cpu() && v.dim() == 0; }
   template <class T>
   void sample(const Draw<T>& draw, const int64_t* keys) const {
     cuda::sample(draw, keys, stream_);
@@ -264,7 +267,8 @@ void check_elementwise(const Tensor& v, const Tensor& x) {
 
 template <class Device, int outputs>
 std::array<Tensor, outputs> elementwise(Op op, const Tensor& v, const Tensor& x) {
-  const Device device(x, v);
+  const bool v_number = Device::takes_number(v);
+  const Device device(x, v_number ? x : v);
   check_elementwise(v, x);
   const Broadcast shape(v.sizes(), v.strides(), x.sizes(), x.strides());
   std::array<Tensor, outputs> result;
@@ -272,7 +276,7 @@ std::array<Tensor, outputs> elementwise(Op op, const Tensor& v, const Tensor& x)
   by_dtype(x, [&]<class T>(T) {
     T* out[outputs];
     for (int o = 0; o < outputs; o++) out[o] = mutable_data<T>(result[o]);
-    device.elementwise(op, shape, data<T>(v), data<T>(x), out, outputs);
+    device.elementwise(op, shape, data<T>(v), data<T>(x), out, outputs, v_number);
   });
   return result;
 }

@@ -221,6 +221,16 @@ def test_edges_are_the_cpus(kernels, dtype):
         assert torch.allclose(ours, expected, rtol=1e-5, equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_number_goes_to_a_kernel_by_value(kernels, dtype):
+    host, v, x = Host(), torch.tensor(4.5, dtype=dtype), torch.linspace(0.1, 90, 1023, dtype=dtype)
+    for op in ("log_iv_with_slope", "kl_uniform_with_slope"):
+        by_pointer, by_value = ([host.output(x.shape, dtype) for _ in range(2)] for _ in range(2))
+        elementwise(kernels, op, host.place(v), host.place(x), by_pointer)
+        elementwise(kernels, op, v, host.place(x), by_value, v_number=True)
+        assert all(torch.equal(a, b) for a, b in zip(by_value, by_pointer, strict=True))
+
+
 def test_division_by_a_constant_is_exact(kernels):
     generator = np.random.default_rng(0)
     edges = [2**k + d for k in range(62) for d in (-1, 0, 1) if 2**k + d > 0]

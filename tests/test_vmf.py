@@ -13,8 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import vmf_ops
+from vmf_ops._autograd import promote
 from vmf_ops.vmf import (
     log_density_at_mode,
     log_sphere_area,
@@ -431,3 +433,20 @@ def test_export_with_a_dynamic_batch():
     exported = torch.export.export(Divergence(), (torch.rand(4, 3),), dynamic_shapes=shapes).module()
     kappa = 9 * torch.rand(11, 3)
     torch.testing.assert_close(exported(kappa), Divergence()(kappa))
+
+
+def test_a_number_beside_a_tensor_of_a_device_stays_on_the_cpu():
+    """No kernel fills a tensor with it, and the order of a dimension is no kernel either; derivatives go on from it."""
+    kappa = torch.empty(5, device="meta", requires_grad=True)
+    with torch.autograd.profiler.profile() as profile:
+        value = vmf_ops.vmf_mean_length(3, kappa.detach())
+    names = [event.name for event in profile.function_events]
+    assert value.is_meta and names.count("vmf_ops::ratio") == 1
+    assert promote("f", 3, kappa)[0].device.type == promote("f", 3, kappa.half())[0].device.type == "cpu"
+    for function in (vmf_ops.vmf_mean_length, vmf_ops.vmf_kl_uniform, vmf_ops.vmf_log_normalizer, vmf_ops.log_iv):
+        (slope,) = torch.autograd.grad(function(3, kappa).sum(), kappa, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope.sum(), kappa)
+        assert slope.is_meta and curvature.shape == (5,)
+    # In a graph it is where the rest is.
+    with FakeTensorMode():
+        assert promote("f", 3, torch.empty(5, device="meta"))[0].device.type == "meta"

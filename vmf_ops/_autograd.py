@@ -99,6 +99,22 @@ class _Refuse(Function):
         return _Refuse.apply(x, message), in_dims[0]
 
 
+def _number(value, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A Python number as a tensor beside x. On the CPU where x is on a GPU: the ops read it and launch nothing for it.
+
+    Not in what torch traces or transforms, where a tensor of the CPU keeps a graph from being a CUDA graph.
+    """
+    on_cpu = x.device.type in ("cuda", "meta") and not (
+        torch.compiler.is_compiling() or transformed() or torch._C._len_torch_dispatch_stack()
+    )
+    return torch.full((), value, dtype=dtype, device="cpu" if on_cpu else x.device)
+
+
+def _beside(v: Tensor, x: Tensor) -> Tensor:
+    """v on x's device, for torch's own operations, which would copy a _number of the CPU and wait."""
+    return v if v.device == x.device else torch.full_like(v, v.item(), device=x.device)
+
+
 def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope=None, order="v", advice=None):
     """A function f(v, x) of tensors of one dtype, differentiable in the inputs whose slopes are given.
 
@@ -134,7 +150,7 @@ def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope
             if grad is not None and slope and ctx.needs_input_grad[1]:
                 # A derivative of this derivative needs the slope as a function, not as a saved number.
                 if df is None or torch.is_grad_enabled():
-                    df = slope(v, x, f)
+                    df = slope(_beside(v, x), x, f)
                 grad_x = (grad * df).sum_to_size(x.shape)
             if grad is not None and order_slope and ctx.needs_input_grad[0]:
                 grad_v = (grad * order_slope(v, x, f)).sum_to_size(v.shape)
@@ -184,7 +200,7 @@ def promote(name, v, x, *, order="v", argument="x", order_dtype_counts=True):
             if v.dtype == x.dtype and v.device == x.device:
                 return v, x, None
         elif type(v) in (float, int):
-            return torch.full((), v, dtype=x.dtype, device=x.device), x, None
+            return _number(v, x, x.dtype), x, None
     for value, label in ((v, order), (x, argument)):
         if not isinstance(value, (Tensor, Real)) or isinstance(value, bool):
             raise TypeError(f"{name}: expected {label} to be a tensor or a real number, got {type(value).__name__}")
@@ -204,7 +220,10 @@ def promote(name, v, x, *, order="v", argument="x", order_dtype_counts=True):
     tensors = []
     for value, label in ((v, order), (x, argument)):
         if not isinstance(value, Tensor):
-            value = torch.full((), value, dtype=compute, device=device)
+            if label == order and not is_distributed(x):
+                value = _number(value, x, compute)
+            else:
+                value = torch.full((), value, dtype=compute, device=device)
         elif value.device != device:
             if value.dim() or value.device.type != "cpu":
                 raise RuntimeError(

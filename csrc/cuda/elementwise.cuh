@@ -59,14 +59,15 @@ __device__ __forceinline__ T& element(Group<T, N>& a, int i) {
   return a.at[i];
 }
 
-// v_fixed: v points to one number; packed: the inputs are read 16 bytes at a time, v only if it is not fixed.
+// v_fixed: v points to one number, or is null and v_number is it; packed: the inputs are read 16 bytes at a time, v only
+// if it is not fixed.
 template <class F, class T>
 __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
-    elementwise_kernel(const __grid_constant__ Layout layout, bool v_fixed, bool packed, const T* __restrict__ v,
-                       const T* __restrict__ x, T* __restrict__ out0, T* __restrict__ out1) {
+    elementwise_kernel(const __grid_constant__ Layout layout, bool v_fixed, bool packed, T v_number,
+                       const T* __restrict__ v, const T* __restrict__ x, T* __restrict__ out0, T* __restrict__ out1) {
   constexpr int size = Pack<T>::size;
   T* const out[] = {out0, out1};
-  const T fixed = v_fixed ? *v : T(1);
+  const T fixed = v_fixed ? (v ? *v : v_number) : T(1);
   using G = Together<F, T>;
   const auto fixed_order = F::prepare(G(fixed));
   for_packs<size>(layout.numel, int64_t(blockIdx.x) * blockDim.x + threadIdx.x, int64_t(gridDim.x) * blockDim.x,
@@ -119,15 +120,16 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
 }
 
 template <class F, class T>
-void launch(const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream) {
+void launch(const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream, bool v_number = false) {
   if (shape.numel == 0) return;
   const Layout layout(shape);
   auto aligned = [](const T* p) { return reinterpret_cast<uintptr_t>(p) % sizeof(Pack<T>) == 0; };
   const bool v_fixed = layout.v_fixed();
   const bool packed = layout.x_in_order() && aligned(x) && (v_fixed || (layout.v_in_order() && aligned(v)));
   const int64_t packs = (shape.numel + Pack<T>::size - 1) / Pack<T>::size;
+  const T number = v_number ? *v : T(0);
   elementwise_kernel<F><<<grid(grid_blocks(packs, multiprocessors())), block_threads, 0, stream>>>(
-      layout, v_fixed, packed, v, x, out[0], F::outputs > 1 ? out[1] : nullptr);
+      layout, v_fixed, packed, number, v_number ? nullptr : v, x, out[0], F::outputs > 1 ? out[1] : nullptr);
   check(cudaGetLastError());
 }
 

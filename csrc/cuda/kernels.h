@@ -15,9 +15,11 @@ namespace cuda {
 
 using Stream = CUstream_st*;
 
-// out[o][i] = op(v, x)[o] over the broadcast elements; out: contiguous arrays of T, aligned as an allocation is.
+// out[o][i] = op(v, x)[o] over the broadcast elements; out: contiguous arrays of T, aligned as an allocation is. v_number:
+// v is one number in the host's memory.
 template <class T>
-void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream);
+void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream,
+                 bool v_number = false);
 
 // key (slices,): in the device's memory.
 template <class T>

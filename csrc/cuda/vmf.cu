@@ -5,7 +5,7 @@ namespace vmf_ops {
 namespace cuda {
 
 template <class T>
-void vmf(Op op, const Broadcast& shape, const T* m, const T* x, T* const* out, Stream stream) {
+void vmf(Op op, const Broadcast& shape, const T* m, const T* x, T* const* out, Stream stream, bool v_number) {
   using enum DivergencePart;
   switch (op) {
     case Op::kl_uniform:
@@ -33,8 +33,8 @@ void vmf(Op op, const Broadcast& shape, const T* m, const T* x, T* const* out, S
   }
 }
 
-template void vmf(Op, const Broadcast&, const double*, const double*, double* const*, Stream);
-template void vmf(Op, const Broadcast&, const float*, const float*, float* const*, Stream);
+template void vmf(Op, const Broadcast&, const double*, const double*, double* const*, Stream, bool);
+template void vmf(Op, const Broadcast&, const float*, const float*, float* const*, Stream, bool);
 
 }  // namespace cuda
 }  // namespace vmf_ops

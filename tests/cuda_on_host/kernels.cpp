@@ -12,11 +12,12 @@ namespace vmf_ops::cuda {
 #ifndef CUDA_ON_HOST_CAPTURE
 // Two of them, whose kernels are compiled here: all differ in their mathematics alone.
 template <class T>
-void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream) {
+void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream,
+                 bool v_number) {
   if (op == Op::log_iv_with_slope)
-    launch<LogIvFunction<Scaling::none, true>>(shape, v, x, out, stream);
+    launch<LogIvFunction<Scaling::none, true>>(shape, v, x, out, stream, v_number);
   else if (op == Op::kl_uniform_with_slope)
-    launch<DivergenceFunction<DivergencePart::kl, DivergencePart::kl_slope>>(shape, v, x, out, stream);
+    launch<DivergenceFunction<DivergencePart::kl, DivergencePart::kl_slope>>(shape, v, x, out, stream, v_number);
   else
     throw std::invalid_argument("an op that is not compiled for the host");
 }
@@ -51,9 +52,10 @@ void run(int what, const int64_t* shape, const int64_t* dims, void* const* data,
 }
 
 template <class T>
-void run_elementwise(int op, const Broadcast& shape, void* const* data) {
+void run_elementwise(int op, const Broadcast& shape, void* const* data, bool v_number) {
   T* const out[] = {static_cast<T*>(data[2]), static_cast<T*>(data[3])};
-  elementwise(Op(op), shape, static_cast<const T*>(data[0]), static_cast<const T*>(data[1]), out, nullptr);
+  elementwise(Op(op), shape, static_cast<const T*>(data[0]), static_cast<const T*>(data[1]), out, nullptr,
+              v_number);
 }
 
 // sizes and strides: of v, then of x, both of `rank` dimensions.
@@ -87,13 +89,13 @@ extern "C" const char* sampling(bool in_double, int what, const int64_t* shape, 
 }
 
 extern "C" const char* elementwise(bool in_double, int op, int rank, const int64_t* sizes, const int64_t* strides,
-                                   void* const* data) {
+                                   void* const* data, bool v_number) {
   return vmf_ops::cuda::guarded([&] {
     const auto shape = vmf_ops::cuda::broadcast_of(rank, sizes, strides);
     if (in_double)
-      vmf_ops::cuda::run_elementwise<double>(op, shape, data);
+      vmf_ops::cuda::run_elementwise<double>(op, shape, data, v_number);
     else
-      vmf_ops::cuda::run_elementwise<float>(op, shape, data);
+      vmf_ops::cuda::run_elementwise<float>(op, shape, data, v_number);
   });
 }
 

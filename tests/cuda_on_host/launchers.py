@@ -75,8 +75,8 @@ OPS = re.findall(
 )
 
 
-def elementwise(library, op, v, x, outputs):
-    """An op by name, into two tensors of the broadcast shape."""
+def elementwise(library, op, v, x, outputs, v_number=False):
+    """An op by name, into two tensors of the broadcast shape; v_number: v is one number, which goes by value."""
     shape = torch.broadcast_shapes(v.shape, x.shape)
     inputs = [t.expand((1,) * (len(shape) - t.dim()) + t.shape) for t in (v, x)]
     call(
@@ -87,6 +87,7 @@ def elementwise(library, op, v, x, outputs):
         integers(*(n for t in inputs for n in t.shape)),
         integers(*(n for t in inputs for n in t.stride())),
         pointers(v, x, *outputs),
+        v_number,
     )
 
 
