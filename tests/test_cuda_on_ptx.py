@@ -41,7 +41,7 @@ def points(op, dtype, count):
         v += 2
     if op == "log_iv_order_slope":
         v[::5] = 0.5 * uniform()[::5]
-    if op == "concentration":
+    if op.startswith("concentration"):
         x = 1 - torch.exp(-x)
     return v.to(dtype), x.to(dtype)
 

@@ -43,14 +43,8 @@ def with_margins(tensor):
     return moved.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()), whole, first, storage.nbytes
 
 
-class Host:
-    """Memory that the kernels run on the host are watched in, and the order in which the threads of a warp run."""
-
-    def __init__(self, order=0, library=None):
-        self.library = library or build.kernels()
-        self.library.forget()
-        self.library.set_order(order)
-        self.held = []
+class Tensors:
+    """Tensors with margins, in memory that is watched: `watch(whole, first, size, writable)` of the class is told."""
 
     def place(self, tensor):
         """A copy of a tensor, to be read."""
@@ -61,11 +55,24 @@ class Host:
         return self._add(torch.full(shape, torch.nan, dtype=dtype), writable=True)
 
     def _add(self, tensor, writable):
-        moved, whole, first, size = with_margins(tensor)
+        moved, *where = with_margins(tensor)
+        self.watch(*where, writable)
+        return moved
+
+
+class Host(Tensors):
+    """Memory that the kernels run on the host are watched in, and the order in which the threads of a warp run."""
+
+    def __init__(self, order=0, library=None):
+        self.library = library or build.kernels()
+        self.library.forget()
+        self.library.set_order(order)
+        self.held = []
+
+    def watch(self, whole, first, size, writable):
         self.held.append(whole)
         begin = ctypes.c_void_p(whole.ctypes.data + first)
         self.library.watch(begin, ctypes.c_int64(size), writable, not writable)
-        return moved
 
 
 # ---- Element-wise functions ----

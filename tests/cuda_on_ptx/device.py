@@ -4,9 +4,8 @@ import ctypes
 import functools
 import re
 
-import torch
 from cuda_on_host import build
-from cuda_on_host.launchers import with_margins
+from cuda_on_host.launchers import Tensors
 
 from . import nvcc
 from .execution import Launch, execute
@@ -33,7 +32,7 @@ def demangled(symbol):
     return re.sub(r"vmf_ops::cuda::(anonymous|\(anonymous namespace\)|_GLOBAL__N__\w+)::", "vmf_ops::cuda::", text)
 
 
-class Device:
+class Device(Tensors):
     """Memory, and the launches that wait to be run."""
 
     def __init__(self):
@@ -41,18 +40,8 @@ class Device:
         self.kernels = kernels()
         build.launches().forget_launches()
 
-    def place(self, tensor):
-        """A copy of a tensor, to be read."""
-        return self._add(tensor, writable=False)
-
-    def output(self, shape, dtype):
-        """A tensor to be written."""
-        return self._add(torch.full(shape, torch.nan, dtype=dtype), writable=True)
-
-    def _add(self, tensor, writable):
-        moved, whole, first, size = with_margins(tensor)
+    def watch(self, whole, first, size, writable):
         self.memory.place(whole, first, size, writable, written=not writable)
-        return moved
 
     def collect(self, off=0):
         """Takes over what the launchers have launched, approximations to err that way. Returns (name, Launch)s."""
