@@ -12,12 +12,14 @@ import torch
 import vmf_ops
 from vmf_ops.vae import HypersphericalVAE, ProductVMFLatent
 
+from . import latent
 from .__main__ import RESULTS
 from .peers import on_each_shell, power_spherical, s_vae
 from .sampler import KAPPA, shells
 from .vae import HIDDEN, GaussianVAE, mlps
 from .vae import SHELLS as VAE_SHELLS
 
+CAPTURED = ("class, unvalidated", "ops", "Power Spherical", "Gaussian")  # what waits for nothing
 SAMPLED = ((3,), (11,), (41,), (512,), (16, 11, 5, 4, 3, 2))
 
 
@@ -95,15 +97,8 @@ def sampling(rows):
         yield "m = " + ", ".join(map(str, dims)), forward, forward / randn, both / forward, *peers
 
 
-def graphed_step(model, loss):
-    """A replay of one training step: Adam included, warmed up on a side stream as CUDA graphs ask."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, capturable=True)
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        loss().backward()
-        optimizer.step()
-
+def graphed(step):
+    """A replay of a step, warmed up on a side stream as CUDA graphs ask."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -113,7 +108,28 @@ def graphed_step(model, loss):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return lambda kept=step: graph.replay()  # the optimizer's state must outlive the graph
+    return lambda kept=step: graph.replay()  # what the step holds must outlive the graph
+
+
+def training_step(model, loss):
+    """One step of a model, Adam included."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, capturable=True)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        optimizer.step()
+
+    return step
+
+
+def latents(batch, kappa=10.0):
+    """Draw, divergence and gradients on one sphere, by the laws of benchmarks/latent.py that a graph can capture."""
+    contenders = [latent.LATENTS[name] for name in CAPTURED]
+    for m in latent.DIMENSIONS:
+        loc, concentration = (t.cuda() for t in latent.parameters(m, batch, kappa))
+        times = [milliseconds(graphed(latent.step(law, loc, concentration))) for law in contenders]
+        yield f"batch {batch}, m = {m}", *times, times[0] / times[-1]
 
 
 def training(batch):
@@ -121,8 +137,8 @@ def training(batch):
     for dims in VAE_SHELLS:
         ours = HypersphericalVAE(*mlps(sum(dims)), ProductVMFLatent(HIDDEN, dims)).cuda()
         plain = GaussianVAE(*mlps(sum(dims)), sum(dims)).cuda()
-        step = milliseconds(graphed_step(ours, lambda model=ours: -model.elbo(x).value.mean()))
-        other = milliseconds(graphed_step(plain, lambda model=plain: model.loss(x)))
+        step = milliseconds(graphed(training_step(ours, lambda model=ours: -model.elbo(x).value.mean())))
+        other = milliseconds(graphed(training_step(plain, lambda model=plain: model.loss(x))))
         yield f"{len(dims)} shells in R^{sum(dims)}", step, other, step / other
 
 
@@ -158,8 +174,15 @@ def main():
         "S-VAE / it",
     )
     table(write, title, header, sampling(arguments.rows))
+    header = ("", *(f"{name}, ms" for name in CAPTURED), "class / Gaussian")
+    for batch in latent.BATCHES:
+        table(write, f"Latent step under a CUDA graph, float32, batch {batch}", header, latents(batch))
     header = ("", "vmf_ops, ms", "Gaussian, ms", "ratio")
     table(write, "VAE training step under a CUDA graph, MLP 784-256-128-latent, batch 100", header, training(100))
+    write(
+        "\nBars: log_iv in float32 at half of a copy's bandwidth; a draw at most 2 torch.randn at m = 3, 41 and 512, "
+        "and 3 for six shells, forward + backward twice that; a training step at most 1.1 of the Gaussian's."
+    )
     if arguments.save:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{today}-cuda-{name.replace(' ', '-')}.md").write_text("\n".join(lines) + "\n")
