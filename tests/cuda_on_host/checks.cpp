@@ -36,7 +36,6 @@ struct Array {
 
 std::vector<Array> arrays;  // the device's memory
 std::vector<Array> block;   // one: the shared memory of the block that runs
-constexpr size_t margin = 4096;
 
 uint32_t thread_in_grid() { return blockIdx.x * blockDim.x + uint32_t(current); }
 

@@ -13,6 +13,7 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -68,7 +69,9 @@ inline std::function<void()> kernel;
 inline bool running;
 inline uint32_t now, block_met;
 inline std::vector<uint32_t> warp_met;
-inline std::vector<char> shared;  // the block's shared memory, as large as the launch asks for
+constexpr size_t margin = 4096;  // bytes beside an array where an access counts as one out of its bounds
+alignas(16) inline char shared_room[margin + most_shared + margin];
+inline std::span<char> shared;  // the block's shared memory, as large as the launch asks for
 void begin_block();               // checks.cpp: shared memory holds nothing
 void begin_launch();
 inline std::string fault;  // the first
@@ -181,7 +184,8 @@ void launch(Grid grid, int count, size_t bytes, cudaStream_t, std::function<void
   if (count % warp != 0 || count > 1024 || bytes > most_shared)
     throw std::logic_error("a launch that a GPU refuses");
   kernel = body;
-  shared.assign(bytes, char(0xCD));
+  shared = {shared_room + margin, bytes};
+  std::fill(shared.begin(), shared.end(), char(0xCD));
   if (threads.size() < size_t(count)) threads.resize(size_t(count));
   begin_launch();
   for (blockIdx.x = 0; blockIdx.x < gridDim.x && fault.empty(); blockIdx.x++) {

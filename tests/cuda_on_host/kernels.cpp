@@ -36,7 +36,8 @@ Draw<T> draw_of(const int64_t* shape, const int64_t* dims, void* const* data) {
           shape[6],
           shape[7],
           static_cast<T*>(data[2]),
-          static_cast<T*>(data[3])};
+          static_cast<T*>(data[3]),
+          {shape[8], shape[9], shape[10]}};
 }
 
 template <class T>

@@ -126,9 +126,23 @@ def layouts(dtype, numbers):
 
 
 class Draw:
-    """The arguments of a draw of `rows` rows in `slices` slices, and its CPU result."""
+    """The arguments of a draw of `rows` rows in `slices` slices, and its CPU result.
 
-    def __init__(self, dims, dtype, slices=1, rows=37, loc_rows=None, kappa_rows=None, shared_loc=False, kappa=None):
+    numbers: first, run and gap of the rows' numbers (csrc/draw.h).
+    """
+
+    def __init__(
+        self,
+        dims,
+        dtype,
+        slices=1,
+        rows=37,
+        loc_rows=None,
+        kappa_rows=None,
+        shared_loc=False,
+        kappa=None,
+        numbers=(0, 2**62, 0),
+    ):
         generator = torch.Generator().manual_seed(5)
         loc_rows, kappa_rows = loc_rows or rows, kappa_rows or rows
         parts = torch.randn(1 if shared_loc else slices, loc_rows, sum(dims), generator=generator, dtype=torch.float64)
@@ -138,7 +152,8 @@ class Draw:
         self.kappa = kappa.to(dtype)
         self.key = torch.randint(2**62, (slices,), generator=generator)
         self.dims, self.dtype, self.slices, self.rows = list(dims), dtype, slices, rows
-        self.z, self.cosine = ops.sample_vmf(self.loc, self.kappa, self.dims, self.key, rows)
+        self.numbers = numbers
+        self.z, self.cosine = ops.sample_vmf(self.loc, self.kappa, self.dims, self.key, rows, numbers)
         self.z_grad = torch.randn(self.z.shape, dtype=dtype, generator=generator)
         self.loc_tangent = torch.randn(self.loc.shape, dtype=dtype, generator=generator)
         self.kappa_tangent = torch.randn(self.kappa.shape, dtype=dtype, generator=generator)
@@ -152,6 +167,7 @@ class Draw:
         shape = integers(
             *(self.slices, self.rows, sum(self.dims), len(self.dims)),
             *(loc.shape[0], loc.shape[1], kappa.shape[0], kappa.shape[1]),
+            *self.numbers,
         )
         data = pointers(loc, kappa, cosine, z, *extra)
         call(library.sampling, self.dtype == torch.float64, what, shape, integers(*self.dims), data, implicit)
@@ -217,8 +233,10 @@ class Draw:
 
 
 def special_draws(dtype):
-    """Draws whose rows repeat, in slices and without, and whose concentrations are edges of the domain or outside."""
+    """Draws whose rows repeat, in slices and without, or are a part of a larger draw's, across 2^32; and whose
+    concentrations are edges of the domain or outside."""
     yield Draw((5, 2, 70), dtype, slices=3, rows=300, loc_rows=100, kappa_rows=1, shared_loc=True)
     yield Draw((3, 6), dtype, slices=7, rows=2, loc_rows=1, kappa_rows=2)
+    yield Draw((3, 2, 6, 20, 70), dtype, rows=40, numbers=(2**32 - 30, 15, 2**33))
     bad = torch.tensor([-1.0, torch.nan, 0.0, 1e8, torch.inf, 1.0], dtype=torch.float64)
     yield Draw((2, 3, 4, 64, 5, 41), dtype, kappa=bad.expand(1, 37, 6).contiguous())
