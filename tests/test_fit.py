@@ -103,3 +103,12 @@ def test_fit_takes_unit_vectors_alone():
         VonMisesFisher.fit(z, torch.full((50,), torch.nan))
     assert VonMisesFisher.fit(torch.cat([z, -z])).concentration < 1e-15
     assert VonMisesFisher.fit(torch.stack([z[0], -z[0]])).concentration == 0
+
+
+def test_a_fit_without_laws_or_under_a_transform():
+    assert VonMisesFisher.fit(torch.ones(0, 4, 3, dtype=double)).batch_shape == (0,)
+    z, weights = direction(5, 30), torch.rand(4, 30, dtype=double)
+    together = VonMisesFisher.fit(z, weights)
+    each = torch.func.vmap(lambda w: VonMisesFisher.fit(z, w).natural)(weights)
+    torch.testing.assert_close(each, together.natural)
+    assert torch.autograd.gradcheck(lambda w: VonMisesFisher.fit(z, w).natural, weights[:2].requires_grad_())

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._autograd import transformed
 from .._normalize import normalized
+from .._shells import capturing
 from ..vmf import (
     mean_length_curvature,
     mean_length_slope,
@@ -31,7 +32,7 @@ def check_points(z: Tensor, normalize: bool = False) -> Tensor:
     if normalize:
         z = normalized(z, z.shape[-1:])
     if validation(None) is None:
-        wide, rows = torch.promote_types(z.dtype, torch.float32), max(1, 2**18 // z.shape[:-2].numel() // z.shape[-1])
+        wide, rows = torch.promote_types(z.dtype, torch.float32), max(1, 2**18 // max(z[..., 0, :].numel(), 1))
         squares = torch.cat([part.square().sum(-1, dtype=wide) for part in z.split(rows, -2)], -1)
         off = ~(squares == squares) if normalize else off_unit(squares, z.dtype)
         if off.any():
@@ -84,7 +85,7 @@ def moments(z: Tensor, weights: Tensor) -> Moments:
     total = weights.sum(-1)
     share = weights / torch.where(total > 0, total, 1).unsqueeze(-1)
     shared = share.dim() > 1 and share.shape[:-1].numel() > z.shape[:-2].numel()
-    if shared and not transformed() and not torch.compiler.is_compiling():
+    if shared and not transformed() and not torch.compiler.is_compiling() and not capturing():
         mean = _weighted_sums(share, z)
         length = torch.linalg.vector_norm(mean, dim=-1)
         variance = _weighted_squares(share, z) - length.square()
