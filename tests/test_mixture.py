@@ -78,6 +78,7 @@ def test_a_citizen_of_torch_distributions():
     z = law.sample((7,))
     for other in (copy.deepcopy(law), pickle.loads(pickle.dumps(law))):
         assert torch.equal(other.log_prob(z), law.log_prob(z))
+    assert law.to(double).log_prob(z.double()).dtype == double and law.to("meta").mean.device.type == "meta"
     wide = law.expand((2,))
     assert wide.batch_shape == (2,) and wide.sample((5,)).shape == (5, 2, 4)
     torch.testing.assert_close(wide.log_prob(z[:, None]), law.log_prob(z)[:, None].expand(7, 2))

@@ -83,6 +83,14 @@ class VonMisesFisherMixture(MixtureSameFamily):
         new.report, new.shared_concentration = self.report, self.shared_concentration
         return new
 
+    def to(self, *args, **kwargs) -> "VonMisesFisherMixture":
+        """The same mixture with its tensors moved or cast as by Tensor.to."""
+        new = self.expand(self.batch_shape)
+        logits = self.mixture_distribution.logits.to(*args, **kwargs)
+        new._mixture_distribution = Categorical(logits=logits, validate_args=False)
+        new._component_distribution = self.component_distribution.to(*args, **kwargs)
+        return new
+
     def _log_joint(self, z: Tensor) -> Tensor:
         """log of weight times density, (..., K)."""
         if self._validate_args:
