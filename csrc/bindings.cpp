@@ -95,14 +95,16 @@ Tensor in_order(const Tensor& t) {
 }  // namespace
 
 template <class T>
-void elementwise_on_cpu(const Broadcast& shape, Op op, const T* v, const T* x, T* const* out, int outputs) {
-  const auto loop = loops_for<T>(isa().special(op));
+void elementwise_on_cpu(const Broadcast& shape, const Elementwise& loops, const T* v, const T* x, T* const* out,
+                        int outputs) {
+  const auto loop = loops_for<T>(loops);
   torch::stable::parallel_for(0, shape.numel, grain, [&](int64_t begin, int64_t end) {
     run_broadcast(shape, loop, v, x, out, outputs, begin, end);
   });
 }
-template void elementwise_on_cpu(const Broadcast&, Op, const double*, const double*, double* const*, int);
-template void elementwise_on_cpu(const Broadcast&, Op, const float*, const float*, float* const*, int);
+template void elementwise_on_cpu(const Broadcast&, const Elementwise&, const double*, const double*, double* const*,
+                                 int);
+template void elementwise_on_cpu(const Broadcast&, const Elementwise&, const float*, const float*, float* const*, int);
 
 namespace {
 
@@ -124,7 +126,22 @@ struct Cpu {
 
   template <class T>
   void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, int outputs, bool) const {
-    elementwise_on_cpu(shape, op, v, x, out, outputs);
+    elementwise_on_cpu(shape, isa().special(op), v, x, out, outputs);
+  }
+  template <class T>
+  void elementwise(SecondKindOp op, const Broadcast& shape, const T* v, const T* x, T* const* out, int outputs,
+                   bool) const {
+    elementwise_on_cpu(shape, isa().second_kind(op), v, x, out, outputs);
+  }
+
+  template <class T>
+  void cosine(CosineOp op, int64_t numel, const T* m, const T* kappa, const T* w, T* const* out, int outputs) const {
+    const auto loop = loops_for<T>(isa().cosine(op));
+    torch::stable::parallel_for(0, numel, grain / 8, [&](int64_t begin, int64_t end) {
+      T* at[4];
+      for (int o = 0; o < outputs; o++) at[o] = out[o] + begin;
+      loop(m + begin, kappa + begin, w + begin, at, end - begin);
+    });
   }
   static bool takes_number(const Tensor&) { return false; }
 
@@ -199,6 +216,15 @@ class Cuda {
   // A number on the CPU goes to a kernel by value: no launch fills a tensor with it.
   static bool takes_number(const Tensor& v) { return v.is_cpu() && v.dim() == 0; }
   template <class T>
+  void elementwise(SecondKindOp op, const Broadcast& shape, const T* v, const T* x, T* const* out, int,
+                   bool v_number) const {
+    cuda::second_kind(op, shape, v, x, out, stream_, v_number);
+  }
+  template <class T>
+  void cosine(CosineOp op, int64_t numel, const T* m, const T* kappa, const T* w, T* const* out, int) const {
+    cuda::cosine(op, numel, m, kappa, w, out, stream_);
+  }
+  template <class T>
   void sample(const Draw<T>& draw, const int64_t* keys) const {
     cuda::sample(draw, keys, stream_);
   }
@@ -258,18 +284,18 @@ void check_floating(const Tensor& t) {
 
 // ---- Element-wise ops of (v, x) ----
 
-void check_elementwise(const Tensor& v, const Tensor& x) {
+void check_pair(const Tensor& v, const Tensor& x) {
   const ScalarType dtype = x.scalar_type();
   check_floating(x);
   STD_TORCH_CHECK(v.scalar_type() == dtype, "expected one dtype, got ", torch::headeronly::toString(v.scalar_type()),
                   " and ", torch::headeronly::toString(dtype));
 }
 
-template <class Device, int outputs>
-std::array<Tensor, outputs> elementwise(Op op, const Tensor& v, const Tensor& x) {
+template <class Device, int outputs, class AnyOp>
+std::array<Tensor, outputs> elementwise(AnyOp op, const Tensor& v, const Tensor& x) {
   const bool v_number = Device::takes_number(v);
   const Device device(x, v_number ? x : v);
-  check_elementwise(v, x);
+  check_pair(v, x);
   const Broadcast shape(v.sizes(), v.strides(), x.sizes(), x.strides());
   std::array<Tensor, outputs> result;
   for (Tensor& t : result) t = empty(x, shape.sizes);
@@ -281,11 +307,11 @@ std::array<Tensor, outputs> elementwise(Op op, const Tensor& v, const Tensor& x)
   return result;
 }
 
-template <class Device, Op op>
+template <class Device, auto op>
 Tensor value(const Tensor& v, const Tensor& x) {
   return elementwise<Device, 1>(op, v, x)[0];
 }
-template <class Device, Op op>
+template <class Device, auto op>
 std::tuple<Tensor, Tensor> value_and_slope(const Tensor& v, const Tensor& x) {
   auto [value, slope] = elementwise<Device, 2>(op, v, x);
   return {value, slope};
@@ -306,28 +332,39 @@ void register_elementwise(Library& m) {
   m.impl("ratio_complement_with_slope", TORCH_BOX((&value_and_slope<Device, Op::ratio_complement_with_slope>)));
   m.impl("ratio_slope", TORCH_BOX((&value<Device, Op::ratio_slope>)));
   m.impl("ratio_curvature", TORCH_BOX((&value<Device, Op::ratio_curvature>)));
+  m.impl("ratio_order_slope", TORCH_BOX((&value<Device, Op::ratio_order_slope>)));
   m.impl("kl_uniform", TORCH_BOX((&value<Device, Op::kl_uniform>)));
   m.impl("kl_uniform_with_slope", TORCH_BOX((&value_and_slope<Device, Op::kl_uniform_with_slope>)));
   m.impl("log_f", TORCH_BOX((&value<Device, Op::log_f>)));
   m.impl("log_f_with_slope", TORCH_BOX((&value_and_slope<Device, Op::log_f_with_slope>)));
+  m.impl("log_f_order_slope", TORCH_BOX((&value<Device, Op::log_f_order_slope>)));
   m.impl("log_peak", TORCH_BOX((&value<Device, Op::log_peak>)));
   m.impl("log_peak_with_slope", TORCH_BOX((&value_and_slope<Device, Op::log_peak_with_slope>)));
   m.impl("log_anchor", TORCH_BOX((&value<Device, Op::log_anchor>)));
   m.impl("log_anchor_with_slope", TORCH_BOX((&value_and_slope<Device, Op::log_anchor_with_slope>)));
   m.impl("concentration", TORCH_BOX((&value<Device, Op::concentration>)));
+  m.impl("log_kv", TORCH_BOX((&value<Device, SecondKindOp::log_kv>)));
+  m.impl("log_kv_with_slope", TORCH_BOX((&value_and_slope<Device, SecondKindOp::log_kv_with_slope>)));
+  m.impl("log_kve", TORCH_BOX((&value<Device, SecondKindOp::log_kve>)));
+  m.impl("log_kve_with_slope", TORCH_BOX((&value_and_slope<Device, SecondKindOp::log_kve_with_slope>)));
+  m.impl("kve", TORCH_BOX((&value<Device, SecondKindOp::kve>)));
+  m.impl("kve_with_slope", TORCH_BOX((&value_and_slope<Device, SecondKindOp::kve_with_slope>)));
+  m.impl("log_kv_order_slope", TORCH_BOX((&value<Device, SecondKindOp::log_kv_order_slope>)));
+  m.impl("log_kv_curvature", TORCH_BOX((&value<Device, SecondKindOp::log_kv_curvature>)));
   m.impl("concentration_of_complement", TORCH_BOX((&value<Device, Op::concentration_of_complement>)));
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY(vmf_ops, m) {
-  for (const char* name :
-       {"log_iv", "log_ive", "ive", "ratio", "ratio_complement", "kl_uniform", "log_f", "log_peak", "log_anchor"}) {
+  for (const char* name : {"log_iv", "log_ive", "ive", "ratio", "ratio_complement", "kl_uniform", "log_f", "log_peak",
+                           "log_anchor", "log_kv", "log_kve", "kve"}) {
     m.def((std::string(name) + "(Tensor v, Tensor x) -> Tensor").c_str());
     m.def((std::string(name) + "_with_slope(Tensor v, Tensor x) -> (Tensor, Tensor)").c_str());
   }
   for (const char* name :
-       {"log_iv_order_slope", "ratio_slope", "ratio_curvature", "concentration", "concentration_of_complement"})
+       {"log_iv_order_slope", "ratio_slope", "ratio_curvature", "ratio_order_slope", "log_f_order_slope",
+        "concentration", "concentration_of_complement", "log_kv_order_slope", "log_kv_curvature"})
     m.def((std::string(name) + "(Tensor v, Tensor x) -> Tensor").c_str());
 }
 
@@ -411,6 +448,60 @@ STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) {
   m.impl("normalize_shells", TORCH_BOX(&normalize_shells));
   m.impl("normalize_shells_backward", TORCH_BOX(&normalize_shells_backward));
 }
+
+// ---- The law of the cosine: ops of (m, kappa, w) of one shape ----
+
+namespace {
+
+template <class Device, CosineOp op, int outputs>
+std::array<Tensor, outputs> cosine(const Tensor& m_, const Tensor& kappa_, const Tensor& w_) {
+  const Device device(w_, m_, kappa_);
+  const Tensor m = in_order(m_), kappa = in_order(kappa_), w = in_order(w_);
+  check_pair(m, w);
+  check_pair(kappa, w);
+  STD_TORCH_CHECK(m.numel() == w.numel() && kappa.numel() == w.numel(), "expected m, kappa and w of one shape");
+  std::array<Tensor, outputs> result;
+  for (Tensor& t : result) t = empty(w, std::vector<int64_t>(w.sizes().begin(), w.sizes().end()));
+  by_dtype(w, [&]<class T>(T) {
+    T* out[outputs];
+    for (int o = 0; o < outputs; o++) out[o] = mutable_data<T>(result[o]);
+    device.cosine(op, w.numel(), data<T>(m), data<T>(kappa), data<T>(w), out, outputs);
+  });
+  return result;
+}
+
+template <class Device>
+std::tuple<Tensor, Tensor> cosine_tails(const Tensor& m, const Tensor& kappa, const Tensor& w) {
+  return std::tuple_cat(cosine<Device, CosineOp::tails, 2>(m, kappa, w));
+}
+template <class Device>
+std::tuple<Tensor, Tensor, Tensor, Tensor> cosine_law(const Tensor& m, const Tensor& kappa, const Tensor& w) {
+  return std::tuple_cat(cosine<Device, CosineOp::law, 4>(m, kappa, w));
+}
+template <class Device>
+std::tuple<Tensor, Tensor, Tensor> cosine_quantile(const Tensor& m, const Tensor& kappa, const Tensor& q) {
+  return std::tuple_cat(cosine<Device, CosineOp::quantile, 3>(m, kappa, q));
+}
+
+template <class Device, class Library>
+void register_cosine(Library& m) {
+  m.impl("cosine_tails", TORCH_BOX(&cosine_tails<Device>));
+  m.impl("cosine_law", TORCH_BOX(&cosine_law<Device>));
+  m.impl("cosine_quantile", TORCH_BOX(&cosine_quantile<Device>));
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(vmf_ops, m) {
+  m.def("cosine_tails(Tensor m, Tensor kappa, Tensor w) -> (Tensor lower, Tensor upper)");
+  m.def(
+      "cosine_law(Tensor m, Tensor kappa, Tensor w) -> "
+      "(Tensor lower, Tensor upper, Tensor density, Tensor kappa_slope)");
+  m.def("cosine_quantile(Tensor m, Tensor kappa, Tensor q) -> (Tensor w, Tensor slope, Tensor kappa_slope)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) { register_cosine<Cpu>(m); }
+STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CUDA, m) { register_cosine<Cuda>(m); }
 
 // ---- Sampling: one call for shells of any dimensions side by side ----
 //

@@ -18,11 +18,13 @@ enum class Op {
   ratio_complement_with_slope,
   ratio_slope,
   ratio_curvature,
+  ratio_order_slope,
   // of a dimension m and kappa, or for concentration a mean length or its complement
   kl_uniform,
   kl_uniform_with_slope,
   log_f,
   log_f_with_slope,
+  log_f_order_slope,
   log_peak,
   log_peak_with_slope,
   log_anchor,

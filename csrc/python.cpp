@@ -10,9 +10,12 @@ namespace py = pybind11;
 namespace vmf_ops {
 namespace {
 
+Elementwise loops_of(Op op) { return isa().special(op); }
+Elementwise loops_of(SecondKindOp op) { return isa().second_kind(op); }
+
 // v and x are arrays of one dtype, out a C-contiguous one of their broadcast shape: vmf_ops/numpy.py sees to that.
-template <class T>
-void elementwise_numpy(Op op, const py::array& v, const py::array& x, py::array& out) {
+template <class T, class AnyOp>
+void elementwise_numpy(AnyOp op, const py::array& v, const py::array& x, py::array& out) {
   auto shape_of = [](const py::array& a) { return std::vector<int64_t>(a.shape(), a.shape() + a.ndim()); };
   auto strides_of = [](const py::array& a) {
     std::vector<int64_t> steps(a.ndim());
@@ -23,7 +26,7 @@ void elementwise_numpy(Op op, const py::array& v, const py::array& x, py::array&
   T* results[] = {static_cast<T*>(out.mutable_data())};
   const T *v_data = static_cast<const T*>(v.data()), *x_data = static_cast<const T*>(x.data());
   py::gil_scoped_release release;
-  elementwise_on_cpu(shape, op, v_data, x_data, results, 1);
+  elementwise_on_cpu(shape, loops_of(op), v_data, x_data, results, 1);
 }
 
 py::dict build_info() {
@@ -63,6 +66,12 @@ PYBIND11_MODULE(_C, m) {
       .value("kl_uniform", Op::kl_uniform)
       .value("log_f", Op::log_f)
       .value("concentration", Op::concentration);
-  m.def("elementwise_double", elementwise_numpy<double>);
-  m.def("elementwise_float", elementwise_numpy<float>);
+  py::enum_<SecondKindOp>(m, "SecondKindOp")
+      .value("log_kv", SecondKindOp::log_kv)
+      .value("log_kve", SecondKindOp::log_kve)
+      .value("kve", SecondKindOp::kve);
+  m.def("elementwise_double", elementwise_numpy<double, Op>);
+  m.def("elementwise_float", elementwise_numpy<float, Op>);
+  m.def("elementwise_double", elementwise_numpy<double, SecondKindOp>);
+  m.def("elementwise_float", elementwise_numpy<float, SecondKindOp>);
 }

@@ -152,17 +152,19 @@ def largest_errors():
     return report
 
 
-def largest_errors_on(target):
-    """largest_errors() of the loops compiled for that ISA, which is chosen when the package is imported, or of cuda."""
+def environment(target):
+    """For a process that imports the same copy of the package, with the loops of that ISA, or for cuda."""
     import vmf_ops
 
-    # The same copy of the package that this process has imported.
     path = [str(pathlib.Path(vmf_ops.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, path)))
-    if target != "cuda":
-        environment["VMF_OPS_ISA"] = target
+    changed = {} if target == "cuda" else {"VMF_OPS_ISA": target}
+    return dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, path)), **changed)
+
+
+def largest_errors_on(target):
+    """largest_errors() of the loops compiled for that ISA, which is chosen when the package is imported, or of cuda."""
     result = subprocess.run(
-        [sys.executable, __file__, target], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, __file__, target], env=environment(target), capture_output=True, text=True, check=False
     )
     if result.returncode:
         raise RuntimeError(f"{target}: {result.stderr}")

@@ -7,7 +7,7 @@ off by an ulp (or by the error that the PTX ISA allows) to either side: no resul
 import pytest
 import torch
 from cuda_on_host import build
-from cuda_on_host.launchers import DTYPES, OPS, Draw, elementwise, layouts, ops, special_draws
+from cuda_on_host.launchers import COSINE_OPS, DTYPES, OPS, Draw, cosine, elementwise, layouts, ops, special_draws
 from cuda_on_ptx import nvcc
 from cuda_on_ptx.device import Device
 
@@ -19,7 +19,7 @@ OFF = (0, -1, 1)  # which way approximations err
 def test_every_op_of_a_gpu_is_executed_here():
     names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("vmf_ops::")]
     on_cuda = {name for name in names if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA")}
-    assert {name.removeprefix("vmf_ops::") for name in on_cuda} == SAMPLING | set(OPS)
+    assert {name.removeprefix("vmf_ops::") for name in on_cuda} == SAMPLING | set(OPS) | set(COSINE_OPS)
 
 
 # ---- Element-wise functions ----
@@ -123,6 +123,28 @@ def test_elementwise_values_are_the_cpus(op, dtype):
     device.run()
     for v, x, outputs in done:
         check_values(op, v, x, outputs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", COSINE_OPS)
+def test_the_law_of_the_cosine_is_the_cpus(op, dtype):
+    """Both in double arithmetic, whose rounding is far below what float32 keeps."""
+    generator = torch.Generator().manual_seed(0)
+    uniform = [torch.rand(400, generator=generator, dtype=torch.float64) for _ in range(3)]
+    m, kappa = (2 + 60 * uniform[0]).round(), 10 ** (5 * uniform[1] - 2)
+    w = uniform[2] if op == "cosine_quantile" else 2 * uniform[2] - 1
+    ends = torch.tensor([-1, 0, 1, 2, torch.inf, torch.nan], dtype=torch.float64)
+    m, kappa, w = (
+        torch.cat(pair).to(dtype) for pair in zip((m, kappa, w), torch.cartesian_prod(ends, ends, ends).T, strict=True)
+    )
+    expected = getattr(ops, op)(m, kappa, w)
+    device = Device()
+    outputs = [device.output(w.shape, dtype) for _ in range(4)]
+    cosine(build.launches(), op, *(device.place(t) for t in (m, kappa, w)), outputs)
+    device.collect(0)
+    device.run()
+    for ours, cpu in zip(outputs, expected, strict=False):
+        torch.testing.assert_close(ours, cpu, rtol=1e-11 if dtype == torch.float64 else 1e-6, atol=0, equal_nan=True)
 
 
 # ---- Sampling ----

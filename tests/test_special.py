@@ -152,9 +152,11 @@ def test_derivatives_in_x(f, points):
     assert gradgradcheck(lambda x: f(v, x), x, check_fwd_over_rev=True, check_rev_over_rev=True)
 
 
-@pytest.mark.parametrize("f", [log_iv, log_ive, ive], ids=lambda f: f.__name__)
+@each_function
 def test_derivative_in_the_order(f, points):
     v, x = points
+    if f in (iv_ratio, iv_ratio_c):
+        v = v + 0.25  # beside the end of the domain
     assert gradcheck(lambda v: f(v, x[:3]), v.requires_grad_(), check_forward_ad=True)
     # Both at once, as a user who learns both would.
     assert gradcheck(f, (v[:3], x[:3].requires_grad_()), check_forward_ad=True)
@@ -172,24 +174,35 @@ def test_third_derivative_is_that_of_the_second(f, points):
         torch.testing.assert_close(third(at), difference, rtol=2e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("f", [log_iv, log_ive, ive], ids=lambda f: f.__name__)
+def test_mixed_derivative(f, points):
+    v, x = points
+    slope = lambda v, x: torch.func.jvp(lambda x: f(v, x), (x,), (torch.ones_like(x),))[1]  # noqa: E731
+    assert gradcheck(lambda v: slope(v, x[:3]), v.requires_grad_())
+    x.requires_grad_()
+    (by_x,) = torch.autograd.grad(f(v, x).sum(), x, create_graph=True)
+    (by_v,) = torch.autograd.grad(f(v, x).sum(), v, create_graph=True)
+    one_way, other_way = torch.autograd.grad(by_x.sum(), v)[0].sum(), torch.autograd.grad(by_v.sum(), x)[0].sum()
+    torch.testing.assert_close(one_way, other_way, rtol=1e-12, atol=0)
+
+
+def func_second(f, v, x):
+    torch.func.jvp(torch.func.grad(lambda v: f(v, x).sum()), (v,), (torch.ones_like(v),))
+
+
 @each_function
 def test_absent_derivatives_raise(f, points):
     v, x = points
     v, x = v.requires_grad_(), x.requires_grad_()
     (slope,) = torch.autograd.grad(f(v, x).sum(), x, create_graph=True)
     torch.autograd.grad(slope.sum(), x, retain_graph=True)  # the second in x is there, though v asks for gradients
-    if f is not ive:  # whose recurrence gives the mixed derivative too
-        with pytest.raises(NotImplementedError, match="derivative in v"):
-            torch.autograd.grad(slope.sum(), v)
     if f in (iv_ratio, iv_ratio_c):
-        with pytest.raises(NotImplementedError, match=f"{f.__name__} has no such derivative in v"):
-            torch.autograd.grad(f(v, x).sum(), v)
-        with pytest.raises(NotImplementedError, match="derivative in v"):
-            torch.func.jvp(lambda v: f(v, x.detach()), (v.detach(),), (torch.ones_like(v),))
-    else:
-        (slope,) = torch.autograd.grad(f(v, x).sum(), v, create_graph=True)
         with pytest.raises(NotImplementedError, match="derivative in v"):
             torch.autograd.grad(slope.sum(), v)
+    (slope,) = torch.autograd.grad(f(v, x).sum(), v, create_graph=True)
+    for second in (lambda: torch.autograd.grad(slope.sum(), v), lambda: func_second(f, v.detach(), x.detach())):
+        with pytest.raises(NotImplementedError, match="derivative in v"):
+            second()
 
 
 def derivatives_at_zero(f, v, count):
@@ -237,6 +250,65 @@ def test_one_sided_derivatives_at_zero():
     x = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     for f, v, slope in ((ive, 1, 0.5), (iv_ratio, 0.5, 1.0), (log_iv, 0, 0.0)):
         assert torch.autograd.grad(f(v, x).sum(), x)[0].tolist() == [slope] * 3
+
+
+SLOPES = {  # f, v, x, df/dx by Arb: large x, next to the slope's zero, denormal x and an f that underflows float32
+    "large x": (ive, 1.5, 1.6e7, -3.1167363624e-12),
+    "larger x": (ive, 3.0, 1e12, -1.9947114020071634e-19),
+    "order 0": (ive, 0.0, 1e5, -6.30785e-09),
+    "the zero of log_ive's slope": (log_ive, 1414534.875, 154200006656.0, 3.8827600e-11),
+    "denormal": (ive, 1.0, 1e-40, 0.5),
+    "steep": (ive, 1.2, 1e-38, 1.1908089e-08),
+    "underflow": (ive, 1.6, 3.1e-30, 7.2788978e-19),
+}
+
+
+@pytest.mark.parametrize("name", SLOPES)
+@each_dtype
+def test_every_mode_gives_the_same_slope(name, dtype, device):
+    f, v, x, expected = SLOPES[name]
+    v, x = torch.tensor(v, dtype=dtype, device=device), torch.tensor(x, dtype=dtype, device=device)
+    leaf = x.clone().requires_grad_()
+    modes = [
+        torch.autograd.grad(f(v, leaf), leaf)[0],
+        torch.autograd.grad(f(v, leaf), leaf, create_graph=True)[0],
+        torch.func.grad(lambda x: f(v, x))(x),
+        torch.func.jvp(lambda x: f(v, x), (x,), (torch.ones_like(x),))[1],
+    ]
+    assert all(torch.equal(mode, modes[0]) for mode in modes)
+    # The derivative's own sensitivity to v and x: some 100 eps at the ends of the plane.
+    assert modes[0].item() == pytest.approx(expected, rel=max(1e-5, 128 * torch.finfo(dtype).eps))
+
+
+@each_dtype
+def test_the_value_is_the_same_with_and_without_a_derivative(dtype, device):
+    draws = torch.rand(2, 4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    v, x = (10 ** (9 * draws - 2)).to(device, dtype)
+    for f in FUNCTIONS:
+        assert torch.equal(f(v + 0.5, x), f(v + 0.5, x.clone().requires_grad_()).detach())
+
+
+@each_dtype
+def test_second_derivative_of_ive_at_small_x(dtype):
+    v, x = torch.tensor(0.81288952, dtype=dtype), torch.tensor(1.39594978e-33, dtype=dtype)
+    expected = (
+        v.double()
+        * (v.double() - 1)
+        * torch.exp((v - 2).double() * x.double().log())
+        / (2 ** v.double() * torch.lgamma(v.double() + 1).exp())
+    )
+    second = torch.func.grad(torch.func.grad(partial(ive, v)))(x)
+    assert second.item() == pytest.approx(expected.item(), rel=100 * torch.finfo(dtype).eps)
+
+
+def test_near_the_largest_float32(device):
+    largest = torch.tensor(8.928588e37, device=device), torch.tensor(2.6498554e38, device=device)
+    assert iv_ratio(*largest).item() == pytest.approx(0.718294, rel=1e-6)
+    assert iv_ratio_c(*largest).item() == pytest.approx(1 - 0.718294, rel=3e-6)
+    x = torch.tensor(1.0, device=device, requires_grad=True)
+    (slope,) = torch.autograd.grad(iv_ratio(2e38, x), x)
+    assert slope.item() == pytest.approx(0.25e-38, rel=1e-5)  # 1/(2v), a denormal number
+    assert log_iv(3.7868e36, torch.tensor(0.0034182, device=device)).item() == pytest.approx(-3.3928e38, rel=1e-4)
 
 
 # ---- torch.func, torch.compile, torch.export ----

@@ -320,13 +320,51 @@ def test_wrong_types_raise(function):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS + [vmf_concentration])
-def test_derivative_in_the_dimension_raises(function):
-    m = torch.tensor(3.0, requires_grad=True)
-    x = torch.tensor(0.5, requires_grad=True)
-    with pytest.raises(NotImplementedError, match="no such derivative in m"):
-        function(m, x).backward()
-    with pytest.raises(NotImplementedError, match="no such derivative in m"):
-        torch.func.jvp(lambda m: function(m, x.detach()), (m.detach(),), (torch.ones(()),))
+def test_derivative_in_the_dimension(function):
+    m = torch.tensor([2.1, 3.0, 16.0, 129.0], dtype=double, requires_grad=True)
+    x = torch.tensor([[0.02], [0.5], [0.97]], dtype=double)
+    x = x if function is vmf_concentration else 100 * x
+    assert torch.autograd.gradcheck(lambda m: function(m, x), m, check_forward_ad=True)
+    (slope,) = torch.autograd.grad(function(m, x).sum(), m, create_graph=True)
+    with pytest.raises(NotImplementedError, match="no such derivative"):
+        torch.autograd.grad(slope.sum(), m)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kappa", [1e-3, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize("dimension", [2, 3, 20, 64, 1000])
+def test_derivative_in_the_dimension_against_mpmath(dtype, kappa, dimension):
+    m, x = torch.tensor(float(dimension), dtype=dtype, requires_grad=True), torch.tensor(kappa, dtype=dtype)
+    with mpmath.workdps(60):
+        at = mpmath.mpf(x.item())
+
+        def bessel(v):
+            return mpmath.besseli(v, at, maxterms=10**6)
+
+        def log_c(m):
+            half = m / 2
+            return (half - 1) * mpmath.log(at) - half * mpmath.log(2 * mpmath.pi) - mpmath.log(bessel(half - 1))
+
+        def length(m):
+            return bessel(m / 2) / bessel(m / 2 - 1)
+
+        def kl(m):
+            return at * length(m) + log_c(m) + m / 2 * mpmath.log(mpmath.pi) + mpmath.log(2) - mpmath.loggamma(m / 2)
+
+        step = mpmath.mpf(10) ** -20
+        cases = {vmf_mean_length: length, vmf_log_normalizer: log_c, vmf_kl_uniform: kl}
+        for function, exact in cases.items():
+            expected = (exact(dimension + step) - exact(dimension - step)) / (2 * step)
+            (slope,) = torch.autograd.grad(function(m, x), m)
+            tolerance = 1e-11 if dtype == double else 1e-5
+            assert abs(slope.item() - expected) <= tolerance * abs(expected), function
+
+
+def test_concentration_of_a_huge_dimension():
+    # kappa = m a / (1 - a^2) to rounding.
+    for m, dtype in ((4e19, torch.float32), (1e38, torch.float32), (1e200, double)):
+        kappa = vmf_concentration(m, torch.tensor(0.5, dtype=dtype)).item()
+        assert kappa == pytest.approx(m * 0.5 / 0.75, rel=16 * torch.finfo(dtype).eps)
 
 
 # ---- Derivatives and transforms ----

@@ -54,7 +54,7 @@ def outer_jvp(tensors):
             yield tuple(forward_ad.unpack_dual(t).primal for t in tensors)
 
 
-def _lead(info, in_dims, args):
+def lead(info, in_dims, args):
     """The arguments with their vmapped dimension first, or with one of size 1, and of equal rank."""
     rank = max(a.dim() - (d is not None) for a, d in zip(args, in_dims, strict=True))
     for a, d in zip(args, in_dims, strict=True):
@@ -75,7 +75,7 @@ class Function(torch.autograd.Function):
         return super(torch.autograd.Function, cls).apply(*args)
 
 
-class _Refuse(Function):
+class Refuse(Function):
     """The identity, whose derivative raises: it guards an input in which a function has none."""
 
     @staticmethod
@@ -96,7 +96,7 @@ class _Refuse(Function):
 
     @staticmethod
     def vmap(info, in_dims, x, message):
-        return _Refuse.apply(x, message), in_dims[0]
+        return Refuse.apply(x, message), in_dims[0]
 
 
 def _number(value, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -110,7 +110,7 @@ def _number(value, x: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.full((), value, dtype=dtype, device="cpu" if on_cpu else x.device)
 
 
-def _beside(v: Tensor, x: Tensor) -> Tensor:
+def beside(v: Tensor, x: Tensor) -> Tensor:
     """v on x's device, for torch's own operations, which would copy a _number of the CPU and wait."""
     return v if v.device == x.device else torch.full_like(v, v.item(), device=x.device)
 
@@ -150,7 +150,7 @@ def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope
             if grad is not None and slope and ctx.needs_input_grad[1]:
                 # A derivative of this derivative needs the slope as a function, not as a saved number.
                 if df is None or torch.is_grad_enabled():
-                    df = slope(_beside(v, x), x, f)
+                    df = slope(beside(v, x), x, f)
                 grad_x = (grad * df).sum_to_size(x.shape)
             if grad is not None and order_slope and ctx.needs_input_grad[0]:
                 grad_v = (grad * order_slope(v, x, f)).sum_to_size(v.shape)
@@ -169,7 +169,7 @@ def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope
 
         @staticmethod
         def vmap(info, in_dims, v, x, with_slope):
-            out = Elementwise.apply(*_lead(info, in_dims[:2], (v, x)), with_slope)
+            out = Elementwise.apply(*lead(info, in_dims[:2], (v, x)), with_slope)
             return out, (0, 0 if with_slope else None)
 
     Elementwise.__name__ = Elementwise.__qualname__ = name
@@ -180,9 +180,9 @@ def differentiable(name, value, value_and_slope=None, *, slope=None, order_slope
         if not needs_grad and not under_transform:
             return value(v, x)
         if order_slope is None and (under_transform or v.requires_grad):
-            v = _Refuse.apply(v, refusal)
+            v = Refuse.apply(v, refusal)
         if slope is None and (under_transform or x.requires_grad):
-            x = _Refuse.apply(x, refusal)
+            x = Refuse.apply(x, refusal)
         return Elementwise.apply(v, x, value_and_slope is not None and needs_grad and x.requires_grad)[0]
 
     call.__name__ = call.__qualname__ = name

@@ -14,8 +14,11 @@ __all__ = [
     "iv_ratio",
     "iv_ratio_c",
     "ive",
+    "kve",
     "log_iv",
     "log_ive",
+    "log_kv",
+    "log_kve",
     "vmf_concentration",
     "vmf_entropy",
     "vmf_kl_uniform",
@@ -128,3 +131,22 @@ def vmf_entropy(m, kappa, out=None):
 def vmf_log_normalizer(m, kappa, out=None):
     """log C_m(κ); see vmf_ops.vmf_log_normalizer."""
     return _plus_area(-_of_law("vmf_log_normalizer", _C.Op.log_f, m, kappa), m, -1, out)
+
+
+def log_kv(v, x, out=None):
+    """log K_v(x), x >= 0; see vmf_ops.log_kv.
+
+    >>> float(log_kv(-1.5, 0.0))
+    inf
+    """
+    return _call("log_kv", _C.SecondKindOp.log_kv, v, x, out)
+
+
+def log_kve(v, x, out=None):
+    """log(e^x K_v(x)), x >= 0; see vmf_ops.log_kve."""
+    return _call("log_kve", _C.SecondKindOp.log_kve, v, x, out)
+
+
+def kve(v, x, out=None):
+    """e^x K_v(x), x >= 0, in place of scipy.special.kve; see vmf_ops.kve."""
+    return _call("kve", _C.SecondKindOp.kve, v, x, out)

@@ -2,12 +2,14 @@
 #pragma once
 
 #include "../broadcast.h"
-#include "../op.h"
+#include "kernels.h"
+#include "second_kind.h"
 
 namespace vmf_ops {
 
-// out[o][i] = op(v, x)[o] over the broadcast elements; T is double or float.
+// out[o][i] = loops(v, x)[o] over the broadcast elements; T is double or float.
 template <class T>
-void elementwise_on_cpu(const Broadcast& shape, Op op, const T* v, const T* x, T* const* out, int outputs);
+void elementwise_on_cpu(const Broadcast& shape, const Elementwise& loops, const T* v, const T* x, T* const* out,
+                        int outputs);
 
 }  // namespace vmf_ops

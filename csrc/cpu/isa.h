@@ -4,8 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "cosine.h"
 #include "kernels.h"
 #include "sampling.h"
+#include "second_kind.h"
 
 namespace vmf_ops {
 
@@ -13,6 +15,8 @@ struct Isa {
   const char* name;
   bool supported;  // by this processor
   Elementwise (*special)(Op);
+  Elementwise (*second_kind)(SecondKindOp);
+  CosineLoops (*cosine)(CosineOp);
   Sampling (*sampling)();
 };
 

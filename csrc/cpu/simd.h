@@ -1,6 +1,6 @@
 // A register of numbers, Simd<T, N>, by the compilers' vector extensions: no intrinsics, so one text serves
-// SSE2, AVX2, AVX-512 and NEON. It offers what csrc/math/generic.h asks of a number type. (One exception: the widening
-// multiplication of 32-bit words, which compilers do not find by themselves.)
+// SSE2, AVX2, AVX-512 and NEON. It offers what csrc/math/generic.h asks of a number type. (But for the widening
+// multiplication of 32-bit words and the fused multiply-add.)
 //
 // Every type here is named after the ISA it is compiled for (namespace VMF_OPS_ISA), so the linker can never merge
 // the AVX-512 copy of a template into the path of a processor that lacks it.
@@ -8,6 +8,8 @@
 
 #ifdef __x86_64__
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #include "../math/generic.h"
@@ -35,6 +37,26 @@ template <>
 struct IntegerOf<float> {
   using type = int32_t;
 };
+
+// a b + c, in one instruction where the ISA has it. The compiler is not left to fuse what is written apart
+// (-ffp-contract=off): it would do so in one function and not in another, and their values would differ.
+template <class T, int N, class V>
+VMF_HD V fused(V a, V b, V c) {
+#ifdef __AVX512F__
+  if constexpr (std::is_same_v<T, double> && N == 8) return (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+  if constexpr (std::is_same_v<T, float> && N == 16) return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#endif
+#ifdef __FMA__
+  if constexpr (std::is_same_v<T, double> && N == 4) return (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+  if constexpr (std::is_same_v<T, float> && N == 8) return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#endif
+#ifdef __aarch64__
+  if constexpr (std::is_same_v<T, double> && N == 2)
+    return (V)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+  if constexpr (std::is_same_v<T, float> && N == 4) return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#endif
+  return a * b + c;
+}
 
 template <class T, int N>
 struct Simd {
@@ -115,8 +137,11 @@ struct Simd {
     return a;
   }
   VMF_HD friend Simd abs(Simd a) { return (Vector)((Lanes)a.v & std::numeric_limits<I>::max()); }
-  // -ffp-contract=fast makes this one instruction where the ISA has it.
-  VMF_HD friend Simd fma(Simd a, Simd b, Simd c) { return a.v * b.v + c.v; }
+  VMF_HD friend Simd fma(Simd a, Simd b, Simd c) { return fused<T, N>(a.v, b.v, c.v); }
+  VMF_HD friend Simd wrapping_sum(Simd a, Simd b) {
+    typedef std::make_unsigned_t<I> Words __attribute__((vector_size(N * sizeof(T))));
+    return (Vector)((Words)a.v + (Words)b.v);
+  }
   VMF_HD friend Simd<I, N> bits(Simd a) { return (Lanes)a.v; }
 };
 

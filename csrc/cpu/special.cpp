@@ -35,6 +35,8 @@ Elementwise special(Op op) {
       return loops<RatioFunction<slope>>();
     case Op::ratio_curvature:
       return loops<RatioCurvatureFunction>();
+    case Op::ratio_order_slope:
+      return loops<RatioOrderSlopeFunction>();
     default:
       return vmf(op);
   }

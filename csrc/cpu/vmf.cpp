@@ -17,6 +17,8 @@ Elementwise vmf(Op op) {
       return loops<DivergenceFunction<log_f>>();
     case Op::log_f_with_slope:
       return loops<DivergenceFunction<log_f, mean_length>>();
+    case Op::log_f_order_slope:
+      return loops<LogFOrderSlopeFunction>();
     case Op::log_peak:
       return loops<DivergenceFunction<log_peak>>();
     case Op::log_peak_with_slope:

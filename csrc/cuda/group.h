@@ -87,6 +87,9 @@ struct Group {
   }
   VMF_HD Group& operator+=(Group a) { return *this = *this + a; }
   VMF_HD Group& operator-=(Group a) { return *this = *this - a; }
+  VMF_HD friend Group wrapping_sum(Group a, Group b) {
+    return of([&](int i) { return vmf_ops::wrapping_sum(a.at[i], b.at[i]); });
+  }
   VMF_HD friend Group abs(Group a) {
     return of([&](int i) { return vmf_ops::abs(a.at[i]); });
   }

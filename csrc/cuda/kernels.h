@@ -5,8 +5,10 @@
 #include <cstdint>
 
 #include "../broadcast.h"
+#include "../cosine_op.h"
 #include "../draw.h"
 #include "../op.h"
+#include "../second_kind_op.h"
 
 struct CUstream_st;
 
@@ -20,6 +22,14 @@ using Stream = CUstream_st*;
 template <class T>
 void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream,
                  bool v_number = false);
+
+template <class T>
+void second_kind(SecondKindOp op, const Broadcast& shape, const T* v, const T* x, T* const* out, Stream stream,
+                 bool v_number);
+
+// out[o][i] = op(m[i], kappa[i], w[i])[o] for i < numel.
+template <class T>
+void cosine(CosineOp op, int64_t numel, const T* m, const T* kappa, const T* w, T* const* out, Stream stream);
 
 // key (slices,): in the device's memory.
 template <class T>

@@ -40,6 +40,8 @@ struct Dual {
     T y = exp(a.value);
     return {y, y * a.slope};
   }
+  VMF_HD friend Dual log(Dual a) { return {log(a.value), a.slope / a.value}; }
+  VMF_HD friend Dual log1p(Dual a) { return {log1p(a.value), a.slope / (T(1) + a.value)}; }
 };
 
 template <class M, class T>

@@ -83,7 +83,7 @@ template <class T>
 VMF_HD T log_normal(T x) {
   using F = Ieee<T>;
   using I = Integer<T>;
-  I i = bits(x) + I(typename F::I(F::one - F::sqrt_half));
+  I i = wrapping_sum(bits(x), I(typename F::I(F::one - F::sqrt_half)));  // of a NaN, beyond the largest
   T k = from_bits((i >> F::mantissa_bits) | I(F::unit_spacing_bits)) - T(F::unit_spacing + Scalar<T>(F::bias));
   T m = from_bits((i & I(F::mantissa_mask)) + I(F::sqrt_half));
   T f = m - T(1);

@@ -33,9 +33,9 @@ template <bool with_slope>
 struct IveFunction : LogIvFunction<Scaling::exponential, with_slope> {
   template <int region, class T>
   VMF_HD static void evaluate(PreparedOrder<T> order, T x, T* out) {
-    LogIvFunction<Scaling::exponential, with_slope>::template evaluate<region>(order, x, out);
-    out[0] = exp(out[0]);
-    if constexpr (with_slope) out[1] = LogIv::ive_slope(order.v, x, out[0], out[1]);
+    auto [log_ive, log_slope] = LogIv::in_region<region, Scaling::exponential, with_slope>(order, x);
+    out[0] = exp(log_ive);
+    if constexpr (with_slope) out[1] = LogIv::ive_slope(order.v, x, out[0], log_ive, log_slope);
   }
 };
 
@@ -81,6 +81,13 @@ struct RatioCurvatureFunction : RatioFunction<RatioPart::slope> {
   }
 };
 
+struct RatioOrderSlopeFunction : RatioFunction<RatioPart::value> {
+  template <int region, class T>
+  VMF_HD static void evaluate(T v, T x, T* out) {
+    out[0] = BesselRatio::order_slope_in_region<region>(v, x);
+  }
+};
+
 enum class DivergencePart { kl, kl_slope, log_f, mean_length, log_peak, complement, log_anchor, anchor_slope };
 
 // The parts of UniformDivergence that a function gives, in order; the compiler drops the work for the others.
@@ -100,6 +107,18 @@ struct DivergenceFunction : VmfUniform {
                  : parts == DivergencePart::log_anchor  ? result.log_anchor(dimension.m, kappa)
                                                         : result.anchor_slope(dimension.m, kappa)),
      ...);
+  }
+};
+
+struct LogFOrderSlopeFunction : VmfUniform {
+  static constexpr int outputs = 1, covering[] = {1, 1, 2, 2, 4, 4}, together = 1;
+  template <class T>
+  VMF_HD static T prepare(T m) {
+    return m;
+  }
+  template <int region, class T>
+  VMF_HD static void evaluate(T m, T kappa, T* out) {
+    out[0] = VmfUniform::log_f_order_slope_in_region<region>(m, kappa);
   }
 };
 

@@ -10,6 +10,7 @@
 //                               for |b| in [2^-126, 2^126], 0, infinite or NaN, and a normal, 0, infinite or NaN
 //   fma(a, b, c)                fused where the processor has it
 //   bits(a), from_bits(i)       the IEEE word as an Integer<T>, and back
+//   wrapping_sum(i, j)          i + j modulo the size of their word
 //   to_float(i)                 an Integer<T> as T
 //   Word<T>                     as many unsigned 32-bit words as T has lanes, for random bits
 //   multiply_wide(w, c)         the low and high words of the 64-bit products
@@ -157,6 +158,8 @@ VMF_HD float from_bits(int32_t i) {
   std::memcpy(&a, &i, sizeof a);
   return a;
 }
+VMF_HD int64_t wrapping_sum(int64_t a, int64_t b) { return int64_t(uint64_t(a) + uint64_t(b)); }
+VMF_HD int32_t wrapping_sum(int32_t a, int32_t b) { return int32_t(uint32_t(a) + uint32_t(b)); }
 VMF_HD double to_float(int64_t i) { return double(i); }
 VMF_HD float to_float(int32_t i) { return float(i); }
 

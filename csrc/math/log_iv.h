@@ -6,12 +6,12 @@
 // Each is split once more, where fewer terms do.
 //
 // The series has positive terms alone. The exponent of the Debye expansion is its logarithm taken term by term, with
-// half the coefficients of a form in v + 1/2. Measured worst backward error E, |err| / (eps (1 + |f| + |v df/dv| +
-// |x df/dx|)): see docs/accuracy.md.
+// half the coefficients of a form in v + 1/2. The slope of the scaled function is v/x - (1 - r), with 1 - r as ratio.h
+// has it, and that of e^-x I_v(x) is it times the function. Measured worst backward error E, |err| / (eps (1 + |f| +
+// |v df/dv| + |x df/dx|)): see docs/accuracy.md.
 #pragma once
 
-#include "coefficients.h"
-#include "elementary.h"
+#include "expansions.h"
 
 namespace vmf_ops {
 
@@ -21,85 +21,6 @@ template <class T>
 struct ValueAndSlope {
   T value, slope;
 };
-
-namespace detail {
-
-// Where v^2, x^2 and v/x stay within the range of T, and no edge of the domain is.
-template <class T>
-VMF_HD Mask<T> moderate(T v, T x) {
-  constexpr double huge = is_double<T> ? 0x1p500 : 0x1p60;
-  return (v >= T(0)) & (x > T(1 / huge)) & (v < T(huge)) & (x < T(huge));
-}
-
-// sqrt(v^2 + x^2) where neither square may overflow.
-template <class T>
-VMF_HD T hypotenuse(T v, T x) {
-  constexpr double huge = is_double<T> ? 0x1p500 : 0x1p60;
-  auto large = max(v, x) > T(huge);
-  T scale = select(large, T(1 / huge / huge), T(1));
-  T a = v * scale, b = x * scale;
-  T s = root(fma(a, a, b * b)) * select(large, T(huge * huge), T(1));
-  return min(s, T(std::numeric_limits<Scalar<T>>::max()));
-}
-
-// v/(s + x), the sum scaled to be finite and within the domain of quotient.
-template <class T>
-VMF_HD T slant(T v, T x, T s) {
-  return quotient(T(0.125) * v, fma(T(0.125), s, T(0.125) * x));
-}
-
-// log((v + s)/x) = asinh(v/x) from slant. Its argument less 1 has no cancellation; where v/x may be infinite, a scale
-// takes the place of the 1.
-template <class T>
-VMF_HD T asinh_ratio(T v, T x, T slant) {
-  constexpr int shift = is_double<T> ? 512 : 64;
-  auto steep = x < v * T(is_double<T> ? 0x1p-600 : 0x1p-90);
-  T eighth = T(0.125) * v;
-  T u = quotient(fma(eighth, slant, eighth), x * select(steep, T(is_double<T> ? 0x1p509 : 0x1p61), T(0.125)));
-  return log1p_normal(u) + select(steep, T(shift * 0.6931471805599453), T(0));
-}
-
-// sum_{k=first}^{last} s^-(k-first) row_k(p^2) for the triangular tables.
-template <const auto& table, int k, int last, class T>
-VMF_HD T debye_sum(T p2, T inverse_s) {
-  T row = row_polynomial<table, k, 0, k>(p2);
-  if constexpr (k == last)
-    return row;
-  else
-    return fma(debye_sum<table, k + 1, last>(p2, inverse_s), inverse_s, row);
-}
-
-// 2^-round(log2 n), by which Horner's steps are scaled to keep their products in range: exact, unlike 1/n.
-constexpr double power_of_two_over(double n) {
-  double scale = 1;
-  while (n * scale > 1.5) scale *= 0.5;
-  return scale;
-}
-
-// P/Q = sum_{k>=0} t^k / (k! (v+1)_k) and D/P its logarithmic derivative in t, by Horner without a division or a
-// rounded constant: Q <- k (v + k) Q, P <- Q + t P, both scaled by a power of two.
-template <class T>
-struct PowerSeries {
-  T numerator, derivative, first, denominator;
-};
-template <int terms, bool with_slope, class T>
-VMF_HD PowerSeries<T> power_series(T v, T t) {
-  T q = T(1), p = T(1), d = T(0);
-  VMF_UNROLL
-  for (int k = terms; k > 1; k--) {
-    const double scale = power_of_two_over(double(k) * k);
-    T tk = t * T(scale);
-    if constexpr (with_slope) d = tk * (p + d);
-    q = q * fma(v, T(k * scale), T(k * k * scale));
-    p = fma(tk, p, q);
-  }
-  // The term k = 1 is left out of the numerators: P = Q + t first, D = t derivative.
-  T first = p, derivative = p + d;
-  q = fma(v, q, q);
-  return {fma(t, p, q), derivative, first, q};
-}
-
-}  // namespace detail
 
 // What is known of an order once: a fixed order is prepared once for many x. By Stirling's formula about w = v + 3/2,
 //   (x/2)^v / Gamma(v+1) = exp(v log(x/(2w)) + offset),
@@ -131,7 +52,8 @@ struct LogIv {
   template <int region, Scaling scaling, bool with_slope, class T>
   VMF_HD static ValueAndSlope<T> in_region(PreparedOrder<T> order, T x) {
     if constexpr (region < 2)
-      return series<int(by_precision<T>(region == 0 ? 20 : 41, region == 0 ? 11 : 19)), region == 0, scaling,
+      return series<int(by_precision<T>(region == 0 ? 20 : 41, region == 0 ? 11 : 19)),
+                    int(by_precision<T>(region == 0 ? 28 : 58, region == 0 ? 16 : 28)), region == 0, scaling,
                     with_slope>(order, x);
     else {
       constexpr int terms = int(by_precision<T>(region == 2 ? 16 : 10, region == 2 ? 6 : 4));
@@ -140,29 +62,40 @@ struct LogIv {
     }
   }
 
-  // d/dx of e^-x I_v(x) from its value and the slope of its logarithm; one-sided at x = 0, where that is infinite.
+  // d/dx of e^-x I_v(x) from the function, its logarithm and the slope of that; one-sided at x = 0. Where the function
+  // is not a normal number or the slope overflows, their product is taken in logarithms.
   template <class T>
-  VMF_HD static T ive_slope(T v, T x, T ive, T log_slope) {
+  VMF_HD static T ive_slope(T v, T x, T ive, T log_ive, T log_slope) {
+    constexpr Scalar<T> smallest = std::numeric_limits<Scalar<T>>::min();
+    T slope = ive * log_slope;
+    const Mask<T> steep = abs(log_slope) == infinity<T>(), extreme = (ive < T(smallest)) | steep;
+    if (any(extreme)) {
+      T log_size = log_ive + select(steep, log(v) - log(x), log(abs(log_slope)));
+      T size = exp(log_size);
+      slope = select(extreme, select(log_slope < T(0), -size, size), slope);
+    }
+    slope = select((x == infinity<T>()) | (v == infinity<T>()), T(0), slope);
     T at_zero = select(v == T(0), T(-1), select(v < T(1), infinity<T>(), select(v == T(1), T(0.5), T(0))));
-    T slope = select((ive == T(0)) & (x > T(0)), T(0), ive * log_slope);
-    return select((x == T(0)) & (v >= T(0)), at_zero, slope);
+    slope = select(x == T(0), at_zero, slope);
+    auto outside = ((v == infinity<T>()) & (x == infinity<T>())) | !((v >= T(0)) & (x >= T(0)));
+    return select(outside, not_a_number<T>(), slope);
   }
 
  private:
-  template <int terms, bool short_series, Scaling scaling, bool with_slope, class T>
+  template <int terms, int ratio_terms, bool short_series, Scaling scaling, bool with_slope, class T>
   VMF_HD static ValueAndSlope<T> series(PreparedOrder<T> order, T x) {
     T v = order.v, t = T(0.25) * x * x;
     auto f = detail::power_series<terms, with_slope>(v, t);
     T log_sum, slope = T(0);
-    if constexpr (with_slope) slope = v / x + T(0.5) * x * f.derivative / f.numerator;
+    if constexpr (with_slope && scaling == Scaling::exponential)
+      slope = v / x - detail::series_complement<ratio_terms>(v, x, f);
+    else if constexpr (with_slope)
+      slope = v / x + T(0.5) * x * f.derivative / f.numerator;
     if constexpr (scaling == Scaling::none || short_series)
       log_sum = log1p_normal(quotient(t * f.first, f.denominator));
     else  // log F - x would keep the rounding of a larger log F
       log_sum = log(exp(-x) * (f.numerator / f.denominator));
-    if constexpr (scaling == Scaling::exponential) {
-      if constexpr (short_series) log_sum -= x;
-      slope -= T(1);
-    }
+    if constexpr (scaling == Scaling::exponential && short_series) log_sum -= x;
     // A tiny x is scaled, so that x/(2w) is a normal number.
     auto small = x < T(is_double<T> ? 0x1p-900 : 0x1p-96);
     T log_x = log_normal(x * select(small, T(is_double<T> ? 0x1p512 : 0x1p64), T(1)) * order.half_over_w) -
@@ -182,10 +115,15 @@ struct LogIv {
     T tail = fma(T(-0.5), log_s, T(-0.9189385332046727)) +
              inverse_s * detail::debye_sum<coefficients::debye, 1, terms>(p2, inverse_s);
     T asinh = moderate ? log1p_normal(quotient(fma(v, slant, v), x)) : detail::asinh_ratio(v, x, slant);
-    T value = fma(-v, asinh, head) + tail;
+    // v asinh alone may overflow where the value does not.
+    constexpr double half = moderate ? 1 : 0.5;
+    T value = fma(T(-half) * v, asinh, T(half) * head) * T(1 / half) + tail;
     T slope = T(0);
     if constexpr (with_slope) {
-      T correction = fma(inverse_s, detail::debye_sum<coefficients::debye_slope, 1, terms>(p2, inverse_s), T(-0.5));
+      // Two terms more where this is all there is of the slope, for large x.
+      constexpr int slope_terms = scaling == Scaling::exponential ? terms + 2 : terms;
+      T correction =
+          fma(inverse_s, detail::debye_sum<coefficients::debye_slope, 1, slope_terms>(p2, inverse_s), T(-0.5));
       slope = (moderate ? quotient(head, x) : head / x) + x * inverse_s * inverse_s * correction;
     }
     if (moderate) return {value, slope};

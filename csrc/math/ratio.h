@@ -16,7 +16,7 @@
 #pragma once
 
 #include "dual.h"
-#include "log_iv.h"
+#include "expansions.h"
 
 namespace vmf_ops {
 
@@ -24,33 +24,6 @@ template <class T>
 struct Ratio {
   T value, complement, slope;
 };
-
-namespace detail {
-
-// sum_{j=first}^{last} s^-(j-first) row_j(p), row_j of degree degree(j).
-template <const auto& table, int j, int last, int degree_step, int degree_offset, class T>
-VMF_HD T expansion_sum(T p, T inverse_s) {
-  T row = row_polynomial<table, j, 0, degree_step * j + degree_offset>(p);
-  if constexpr (j == last)
-    return row;
-  else
-    return fma(expansion_sum<table, j + 1, last, degree_step, degree_offset>(p, inverse_s), inverse_s, row);
-}
-
-// 1F2(v+1/2; v+2, 2v+2; x^2) as P/Q: Q <- (v+1+k)(2mu+k) k Q, P <- Q + x^2 (mu+k-1) P, scaled as power_series.
-template <int terms, class T>
-VMF_HD T ratio_series_numerator(T v, T x) {
-  T mu = v + T(0.5), x2 = x * x, q = T(1), p = T(1);
-  VMF_UNROLL
-  for (int k = terms; k > 0; k--) {
-    const double scale = power_of_two_over(double(k) * k * k);
-    q = q * ((v + T(k + 1)) * fma(T(2) * mu, T(k * scale), T(k * k * scale)));
-    p = fma(x2 * T(scale) * (mu + T(k - 1)), p, q);
-  }
-  return p / q;
-}
-
-}  // namespace detail
 
 struct BesselRatio {
   // Regions: 0, 1 the series, short and long; 2, 3 the expansion, long and short.
@@ -74,6 +47,7 @@ struct BesselRatio {
     else
       ratio = expansion<int(by_precision<T>(region == 2 ? 15 : 11, region == 2 ? 7 : 5)),
                         int(by_precision<T>(region == 2 ? 20 : 14, region == 2 ? 11 : 7)), value_only>(v, x);
+    ratio.value = at_most_one(ratio.value);
     auto inside = (v >= T(-0.5)) & (x > T(0)) & (v < infinity<T>()) & (x < infinity<T>());
     return all(inside) ? ratio : edges(v, x, ratio);
   }
@@ -87,15 +61,13 @@ struct BesselRatio {
     return select(outside, not_a_number<T>(), y);
   }
 
-  // 1 - r from the primitives of the head.
-  template <class T>
-  VMF_HD static T complement(T mu, T x, T h, T q) {
-    T y = (mu + mu * (mu / (h + x)) + q / (h + x)) / (h + mu);
-    if (any(mu == T(0))) {  // 1 - tanh x, where all of it is q
-      T e = exp(T(-2) * x);
-      y = select(mu == T(0), T(2) * e / (T(1) + e), y);
-    }
-    return min(y, T(1));
+  // dr/dv, by dual numbers.
+  template <int region, class T>
+  VMF_HD static T order_slope_in_region(T v, T x) {
+    T y = in_region<region, true>(Dual<T>(v, T(1)), Dual<T>(x)).value.slope;
+    y = select((x == T(0)) | (x == infinity<T>()) | (v == infinity<T>()), T(0), y);
+    auto outside = ((v == infinity<T>()) & (x == infinity<T>())) | !((v >= T(-0.5)) & (x >= T(0)));
+    return select(outside, not_a_number<T>(), y);
   }
 
  private:
@@ -105,21 +77,34 @@ struct BesselRatio {
     T r_over_x = T(0.5) * f.derivative / f.numerator;
     if constexpr (value_only) return {x * r_over_x, T(0), T(0)};
     T mu = v + T(0.5);
-    T next = (v + T(1)) * f.derivative / f.denominator;  // 0F1(; v+2; t) = (v+1) F'
-    T q = T(2) * (v + T(1)) * detail::ratio_series_numerator<numerator_terms>(v, x) / (next * next);
+    T q = detail::series_q<numerator_terms>(v, x, f);
     T h = sqrt(fma(mu, mu, fma(x, x, q)));
-    return {x * r_over_x, complement(mu, x, h, q), q * r_over_x * r_over_x};
+    return {x * r_over_x, detail::ratio_complement(mu, x, h, q), q * r_over_x * r_over_x};
   }
 
+  // Near the largest number, where x + s would overflow, the ratio depends on v/x alone: both are scaled.
   template <int h_terms, int q_terms, bool value_only, class T>
   VMF_HD static Ratio<T> expansion(T v, T x) {
-    T mu = v + T(0.5), s = detail::hypotenuse(mu, x), inverse_s = T(1) / s, p = mu * inverse_s;
+    constexpr double huge = is_double<T> ? 0x1p1000 : 0x1p110, down = 0x1p-8;
+    T mu = v + T(0.5), scale = select(max(mu, x) > T(huge), T(down), T(1));
+    mu = mu * scale, x = x * scale;
+    T s = detail::hypotenuse(mu, x), inverse_s = T(1) / s, p = mu * inverse_s;
     T h = fma(p * (T(1) + p), detail::expansion_sum<coefficients::ratio_h, 1, h_terms, 2, -2>(p, inverse_s), s);
     T y = h + mu;
     if constexpr (value_only) return {x / y, T(0), T(0)};
     T q = mu * (T(1) + p) * detail::expansion_sum<coefficients::ratio_q, 0, q_terms, 2, 0>(p, inverse_s);
     if (any(mu < T(0.5))) q = q + exponentially_small(mu, x);
-    return {x / y, complement(mu, x, h, q), q / y / y};
+    return {x / y, detail::ratio_complement(mu, x, h, q), q / y / y * scale};
+  }
+
+  // Rounding may lift r above 1. The slope of a dual number stays what it is.
+  template <class T>
+  VMF_HD static T at_most_one(T r) {
+    return select(r > T(1), T(1), r);
+  }
+  template <class T>
+  VMF_HD static Dual<T> at_most_one(Dual<T> r) {
+    return {at_most_one(r.value), r.slope};
   }
 
   // 4 x^2 e^-2x cos(pi mu) for mu < 1/2, zero else.

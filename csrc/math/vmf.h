@@ -95,6 +95,15 @@ struct VmfUniform {
     return all(inside) ? result : edges(m, kappa, result);
   }
 
+  // d log F/dm, by dual numbers.
+  template <int region, class T>
+  VMF_HD static T log_f_order_slope_in_region(T m, T kappa) {
+    T y = in_region<region>(prepare(Dual<T>(m, T(1))), Dual<T>(kappa)).log_f.slope;
+    y = select((kappa == T(0)) | (m == infinity<T>()), T(0), select(kappa == infinity<T>(), -infinity<T>(), y));
+    auto outside = ((m == infinity<T>()) & (kappa == infinity<T>())) | !((m >= T(2)) & (kappa >= T(0)));
+    return select(outside, not_a_number<T>(), y);
+  }
+
  private:
   template <int terms, int numerator_terms, class T>
   VMF_HD static UniformDivergence<T> series(PreparedDimension<T> dimension, T kappa) {
@@ -102,12 +111,11 @@ struct VmfUniform {
     auto f = detail::power_series<terms, true>(v, t);
     T log_f = log1p(t * f.first / f.denominator);
     T mean_length = T(0.5) * kappa * (f.derivative / f.numerator);
-    // q of ratio.h, whence A' = q (A/kappa)^2.
-    T next = (v + T(1)) * f.derivative / f.denominator;
-    T q = T(2) * (v + T(1)) * detail::ratio_series_numerator<numerator_terms>(v, kappa) / (next * next);
+    // A' = q (A/kappa)^2.
+    T q = detail::series_q<numerator_terms>(v, kappa, f);
     T slope = q * mean_length * (T(0.5) * f.derivative / f.numerator);
     T h = sqrt(fma(dimension.mu, dimension.mu, fma(kappa, kappa, q)));
-    T complement = BesselRatio::complement(dimension.mu, kappa, h, q), log_peak = kappa - log_f;
+    T complement = detail::ratio_complement(dimension.mu, kappa, h, q), log_peak = kappa - log_f;
     // A rounding of A costs kappa A, of 1 - A the smaller kappa (1 - A).
     T kl = select(mean_length < T(0.5), fma(kappa, mean_length, -log_f), fma(-kappa, complement, log_peak));
     return {kl, slope, log_f, mean_length, log_peak, complement};
@@ -116,7 +124,11 @@ struct VmfUniform {
   template <bool high, bool is_long, class T>
   VMF_HD static UniformDivergence<T> expansion(PreparedDimension<T> dimension, T kappa) {
     constexpr int q_terms = int(by_precision<T>(is_long ? 20 : 14, is_long ? 11 : 7));
-    T mu = dimension.mu, s = detail::hypotenuse(mu, kappa), inverse_s = T(1) / s, p = mu * inverse_s;
+    // Near the largest number, where s + mu would overflow, KL is to rounding kappa times a function of mu/kappa.
+    constexpr double huge = is_double<T> ? 0x1p1000 : 0x1p110, down = 0x1p-8;
+    T mu = dimension.mu, scale = select(max(mu, kappa) > T(huge), T(down), T(1));
+    mu = mu * scale, kappa = kappa * scale;
+    T s = detail::hypotenuse(mu, kappa), inverse_s = T(1) / s, p = mu * inverse_s;
     T sum = s + mu, d = kappa * (kappa / sum);
     T q = mu * (T(1) + p) * detail::expansion_sum<coefficients::ratio_q, 0, q_terms, 2, 0>(p, inverse_s);
     T h = s * sqrt(fma(q * inverse_s, inverse_s, T(1))), inverse_y = T(1) / (mu + h), mean_length = kappa * inverse_y;
@@ -132,9 +144,9 @@ struct VmfUniform {
       kl = fma(mu, log(T(0.5) * sum / (mu + T(1))), fma(T(0.5), log(T(2) / (T(1) + p)), dimension.constant));
       kl = kl - fma(d * (q / (s + h)), inverse_y, tail);
     }
-    T complement = BesselRatio::complement(mu, kappa, h, q);
-    T log_f = fma(kappa, mean_length, -kl), log_peak = fma(kappa, complement, kl);
-    return {kl, mean_length * (q * inverse_y), log_f, mean_length, log_peak, complement};
+    T complement = detail::ratio_complement(mu, kappa, h, q);
+    T log_f = fma(kappa, mean_length, -kl) / scale, log_peak = fma(kappa, complement, kl) / scale;
+    return {kl / scale, mean_length * (q * inverse_y), log_f, mean_length, log_peak, complement};
   }
 
   // The uniform law at kappa = 0 and where m is infinite; a point mass where kappa is; NaN outside.
@@ -165,8 +177,8 @@ VMF_HD T vmf_concentration(T m, T a, T a_c) {
   T v = T(0.5) * m - T(1), mu = v + T(0.5);
   auto inside = (m >= T(2)) & (m < infinity<T>()) & (a > T(0)) & (a_c > T(0));
   T mean = select(inside, a, T(0.5)), mean_c = select(inside, a_c, T(0.5)), one_less_square = mean_c * (T(1) + mean);
-  T q = fma(mu + T(1), one_less_square, mu);
-  T kappa = mean * (mu + sqrt(fma(mu, mu, q * one_less_square))) / one_less_square;
+  T q_over_mu = fma(T(1) + T(1) / mu, one_less_square, T(1));  // mu^2 may overflow
+  T kappa = mean * mu * (T(1) + sqrt(fma(q_over_mu / mu, one_less_square, T(1)))) / one_less_square;
   // The start is right to rounding there, and A' may underflow.
   auto tight = one_less_square < T(std::numeric_limits<Scalar<T>>::epsilon() / 8);
   for (int i = 0; i < steps; i++) {

@@ -5,6 +5,9 @@
 #ifdef CUDA_ON_HOST_CAPTURE
 #include "csrc/cuda/special.cu"
 #include "csrc/cuda/vmf.cu"
+//
+#include "csrc/cuda/cosine.cu"
+#include "csrc/cuda/second_kind.cu"
 #endif
 
 namespace vmf_ops::cuda {
@@ -55,8 +58,13 @@ void run(int what, const int64_t* shape, const int64_t* dims, void* const* data,
 template <class T>
 void run_elementwise(int op, const Broadcast& shape, void* const* data, bool v_number) {
   T* const out[] = {static_cast<T*>(data[2]), static_cast<T*>(data[3])};
-  elementwise(Op(op), shape, static_cast<const T*>(data[0]), static_cast<const T*>(data[1]), out, nullptr,
-              v_number);
+  const T *v = static_cast<const T*>(data[0]), *x = static_cast<const T*>(data[1]);
+#ifdef CUDA_ON_HOST_CAPTURE
+  constexpr int first_of_second_kind = 1000;
+  if (op >= first_of_second_kind)
+    return second_kind(SecondKindOp(op - first_of_second_kind), shape, v, x, out, nullptr, v_number);
+#endif
+  elementwise(Op(op), shape, v, x, out, nullptr, v_number);
 }
 
 // sizes and strides: of v, then of x, both of `rank` dimensions.
@@ -101,6 +109,25 @@ extern "C" const char* elementwise(bool in_double, int op, int rank, const int64
 }
 
 #ifdef CUDA_ON_HOST_CAPTURE
+
+namespace vmf_ops::cuda {
+template <class T>
+void run_cosine(int op, int64_t numel, void* const* data) {
+  auto in = [&](int i) { return static_cast<const T*>(data[i]); };
+  auto out = [&](int i) { return static_cast<T*>(data[3 + i]); };
+  T* const results[] = {out(0), out(1), out(2), out(3)};
+  cosine(CosineOp(op), numel, in(0), in(1), in(2), results, nullptr);
+}
+}  // namespace vmf_ops::cuda
+
+extern "C" const char* cosine(bool in_double, int op, int64_t numel, void* const* data) {
+  return vmf_ops::cuda::guarded([&] {
+    if (in_double)
+      vmf_ops::cuda::run_cosine<double>(op, numel, data);
+    else
+      vmf_ops::cuda::run_cosine<float>(op, numel, data);
+  });
+}
 
 extern "C" int64_t launch_count() { return int64_t(cuda_on_host::launches.size()); }
 extern "C" void forget_launches() { cuda_on_host::launches.clear(); }

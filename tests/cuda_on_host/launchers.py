@@ -77,9 +77,23 @@ class Host(Tensors):
 
 # ---- Element-wise functions ----
 
-OPS = re.findall(
-    r"^  (\w+),", (build.CSRC / "op.h").read_text().split("enum class Op {")[1].split("}")[0], flags=re.MULTILINE
-)
+
+def enumerators(header, enum):
+    body = (build.CSRC / header).read_text().split(f"enum class {enum} {{")[1].split("}")[0]
+    return re.findall(r"^  (\w+),", body, flags=re.MULTILINE)
+
+
+SECOND_KIND = 1000  # from there on, the numbers of ops of the second kind
+NUMBERS = {name: i for i, name in enumerate(enumerators("op.h", "Op"))}
+NUMBERS |= {name: SECOND_KIND + i for i, name in enumerate(enumerators("second_kind_op.h", "SecondKindOp"))}
+OPS = list(NUMBERS)
+COSINE_OPS = {f"cosine_{name}": i for i, name in enumerate(enumerators("cosine_op.h", "CosineOp"))}
+
+
+def cosine(library, op, m, kappa, w, outputs):
+    """An op of the law of the cosine by name, into tensors of the common shape."""
+    data = pointers(m, kappa, w, *outputs)
+    call(library.cosine, w.dtype == torch.float64, COSINE_OPS[op], ctypes.c_int64(w.numel()), data)
 
 
 def elementwise(library, op, v, x, outputs, v_number=False):
@@ -89,7 +103,7 @@ def elementwise(library, op, v, x, outputs, v_number=False):
     call(
         library.elementwise,
         x.dtype == torch.float64,
-        OPS.index(op),
+        NUMBERS[op],
         len(shape),
         integers(*(n for t in inputs for n in t.shape)),
         integers(*(n for t in inputs for n in t.stride())),
