@@ -173,3 +173,27 @@ def test_watson_williams_holds_its_level_and_sees_a_difference(m, kappa):
     for bad in ([law.sample((5,))], [law.sample((5,)), direction(m + 1, 5)], [law.sample((1,)), law.sample((1,))]):
         with pytest.raises(ValueError):
             watson_williams_test(bad)
+
+
+@pytest.mark.parametrize("m, kappa", [(2, 0.0), (2, 3.0), (3, 10.0), (64, 50.0), (64, 5000.0)])
+def test_cones_hold_their_level(m, kappa):
+    law, n = VonMisesFisher(direction(m), kappa), 20_000
+    z = law.sample((n,))
+    angle = 2 * torch.asin(0.5 * (z - law.loc).norm(dim=-1))
+    for level in (0.05, 0.5, 0.95, 0.999):
+        cone = law.confidence_cone(level)
+        assert abs((angle <= cone).double().mean() - level) < 5 * binomial_spread(level, n)
+        torch.testing.assert_close(
+            law.cosine_cdf(cone.cos()), torch.tensor(1 - level, dtype=double), rtol=1e-6, atol=1e-9
+        )
+    assert law.confidence_cone(0.0) < 1e-7 and law.confidence_cone(1.0).item() == pytest.approx(math.pi)
+    assert law.confidence_cone([0.5, 1.5]).isnan().tolist() == [False, True]
+
+
+def test_cones_of_a_batch_and_of_the_sphere():
+    """On S_2, 1 - w = -log1p(-level (1 - e^-2κ))/κ."""
+    kappa = torch.tensor([0.5, 3.0, 1e4])
+    cone = VonMisesFisher(direction(3, 3, dtype=torch.float32), kappa).confidence_cone(0.9)
+    exact = torch.acos(1 + torch.log1p(-0.9 * -torch.expm1(-2 * kappa.double())) / kappa.double())
+    assert cone.dtype == torch.float32
+    torch.testing.assert_close(cone, exact.float(), rtol=1e-6, atol=0)

@@ -9,6 +9,7 @@ from torch.distributions import constraints
 from .._arguments import as_parameters, check_last, common_batch_shape, refuse_kept_axis
 from .._density import log_density_ratio
 from .._normalize import normalized_and_valid
+from ..cosine import vmf_cdf, vmf_icdf
 from ..sampling import draw
 from ..special import iv_ratio_c
 from ..vmf import (
@@ -35,10 +36,11 @@ class VonMisesFisher(Spherical):
     Args:
         loc: mean direction μ, (..., m) with m >= 2. It is divided by its length, so any nonzero vector will do; with
             `normalize=False` it must have length 1 already.
-        concentration: κ >= 0, a number or a tensor that broadcasts with loc's batch shape; 0 is the uniform law.
+        concentration: κ >= 0, a number or a tensor that broadcasts with loc's batch shape; 0 is the uniform law, inf a
+            point mass at μ. Numbers, lists, arrays and dtypes are promoted as torch promotes them.
 
-    Errors: TypeError for other dtypes than floating point, or different ones; ValueError for shapes that do not
-    broadcast, and, validated, for a loc of length 0 and for negative or NaN values.
+    Errors: TypeError for what is no real number; ValueError for shapes that do not broadcast, for a concentration
+    (..., 1) with as many axes as loc, and, validated, for a loc of length 0 and for negative or NaN values.
 
     `log_prob` keeps its digits for any κ (here 1e8 in single precision, see vmf_ops.vmf for the measured errors):
 
@@ -126,6 +128,19 @@ class VonMisesFisher(Spherical):
         For large n; n a number or a tensor of the batch shape, for weights (Σw)²/Σw².
         """
         return PerParameter(*((n * information).rsqrt() for information in self.fisher_information()))
+
+    def cosine_cdf(self, w) -> Tensor:
+        """P(μᵀz <= w) of the cosine with the mean direction; w a number or a tensor that broadcasts with the batch."""
+        return vmf_cdf(self.event_shape[0], self.concentration, w)
+
+    def confidence_cone(self, level) -> Tensor:
+        """The angle to μ, in radians, within which draws fall with probability `level`, in [0, 1]; outside NaN.
+
+        From the quantile of the cosine, in float64: to 1e-16 κ/m relative.
+        """
+        level = torch.as_tensor(level, dtype=torch.float64, device=self.loc.device)
+        cosine = vmf_icdf(self.event_shape[0], self.concentration.double(), 1 - level)
+        return torch.acos(cosine.clamp(-1, 1)).to(self.loc.dtype)
 
     def rsample(self, sample_shape=(), *, gradient="implicit", generator=None) -> Tensor:
         """Exact draws, differentiable in loc and concentration; gradient and generator as in vmf_ops.sample_vmf."""
