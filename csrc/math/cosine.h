@@ -109,7 +109,7 @@ VMF_HD CosineTail<T> cosine_tail(CosineScale<T> scale, Cosine<T> at_w, Mask<T> u
   struct Point {
     T log_density, from_pole;
   };
-  auto at = [&](T u) {
+  auto at = [&](T u) __attribute__((always_inline)) {
     T sh = sin(T(0.5) * u), ch = cos(T(0.5) * u);
     T change = T(-2) * sign * sh * fma(sine, ch, sign * cosine_th * sh);
     T relative = T(2) * sh * fma(sign * cotangent, ch, -sh);
@@ -129,7 +129,7 @@ VMF_HD CosineTail<T> cosine_tail(CosineScale<T> scale, Cosine<T> at_w, Mask<T> u
     width = select(short_of, min(width * widen, room), width);
   }
   T integral = T(0), moment = T(0);
-  auto sum = [&](const auto& nodes, const auto& weights, T& total, T& total_moment) {
+  auto sum = [&](const auto& nodes, const auto& weights, T& total, T& total_moment) __attribute__((always_inline)) {
     for (int i = 0; i < nodes.size; i++) {
       auto p = at(width * T(nodes.at[i]));
       T y = T(weights.at[i]) * exp_normal(max(p.log_density, T(-80)));
