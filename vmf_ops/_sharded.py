@@ -10,6 +10,9 @@ import sys
 import torch
 from torch import Tensor
 
+FROM_ZERO = (0, 2**62, 0)
+"""The numbers of a whole draw's rows in the random stream: first, run and gap (csrc/draw.h)."""
+
 elementwise_ops: list = []
 """Every op of broadcast tensors; its results are sharded as its inputs are, in any dimension that none repeats in."""
 
@@ -93,7 +96,7 @@ def sample(loc, kappa, batch: torch.Size, sample_shape: torch.Size, key: Tensor,
         return t.redistribute(placements=wanted).to_local(grad_placements=grads)
 
     part, offset = compute_local_shape_and_global_offset(batch, mesh, placements)
-    numbers = ()
+    numbers = FROM_ZERO
     if sharded:
         (dim,) = sharded
         row = math.prod(batch[dim + 1 :])

@@ -10,7 +10,7 @@ from . import _C  # noqa: F401  (loads the ops)
 from ._arguments import refuse_kept_axis, sizes
 from ._autograd import Function, transformed
 from ._compile import allow_in_graph
-from ._sharded import is_distributed
+from ._sharded import FROM_ZERO, is_distributed
 from ._sharded import sample as sample_sharded
 from ._shells import check_dims, constant
 from .special import iv_ratio, iv_ratio_c
@@ -31,7 +31,7 @@ _forward_ad_op = torch.ops.vmf_ops.sample_vmf_forward_ad.default
 
 
 @torch.library.register_fake("vmf_ops::sample_vmf")
-def _(loc, kappa, dims, key, rows, numbers=()):
+def _(loc, kappa, dims, key, rows, numbers=FROM_ZERO):
     return loc.new_empty((*key.shape, rows, loc.size(-1))), loc.new_empty((*key.shape, 2, len(dims), rows))
 
 
@@ -231,7 +231,7 @@ def _sample(
     dims: tuple[int, ...],
     shape: tuple[int, ...],
     implicit: bool,
-    numbers: tuple[int, ...] = (),
+    numbers: tuple[int, ...] = FROM_ZERO,
 ) -> Tensor:
     """The draw of shape (*shape, sum of dims) from loc and kappa of one dtype, whose rows repeat to fill it."""
     rows = math.prod(shape)
@@ -358,10 +358,13 @@ def sample_vmf(
 
 def _new_key(generator, device) -> Tensor:
     # Drawn here, as a tensor: compiled graphs, vmap and checkpointing then treat the draw as they treat torch's own.
-    return torch.randint(-(2**63), 2**63 - 1, (), generator=generator, device=device)
+    # Under export of one dimension first: AOTInductor loses an empty list of sizes.
+    traced = torch.compiler.is_compiling()
+    key = torch.randint(-(2**63), 2**63 - 1, (1,) if traced else (), generator=generator, device=device)
+    return key.squeeze(0) if traced else key
 
 
-def draw(loc, kappa, dims, batch, sample_shape, gradient, generator, dtype=None, key=None, numbers=()) -> Tensor:
+def draw(loc, kappa, dims, batch, sample_shape, gradient, generator, dtype=None, key=None, numbers=FROM_ZERO) -> Tensor:
     """sample_vmf of parameters whose rows, in order, repeat to fill the batch; kappa may lack its last dimension."""
     if gradient not in _GRADIENTS:
         raise ValueError(f'sample_vmf: expected gradient "implicit" or "rsvi", got {gradient!r}')

@@ -26,9 +26,10 @@ int main(int, char** argv) {
                kappa = at::full({3, 2}, 4.0);
   const std::vector<int64_t> dims = {3, 2};
   show(op<Tensor(const Tensor&, const Tensor&)>("vmf_ops::log_iv").call(v, x));
-  using Sample = std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, at::IntArrayRef, const Tensor&, c10::SymInt);
+  using Sample = std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, at::IntArrayRef, const Tensor&, c10::SymInt,
+                                            at::IntArrayRef);
   const Tensor key = at::full({1}, 123, at::kLong);
-  show(std::get<0>(op<Sample>("vmf_ops::sample_vmf").call(loc.unsqueeze(0), kappa.unsqueeze(0), dims, key, 3)));
+  show(std::get<0>(op<Sample>("vmf_ops::sample_vmf").call(loc.unsqueeze(0), kappa.unsqueeze(0), dims, key, 3, {})));
   torch::inductor::AOTIModelPackageLoader model(argv[2]);
   for (const Tensor& result : model.run({v, x, loc, kappa})) show(result);
 }
