@@ -51,7 +51,14 @@ def test_a_program_without_python_calls_the_ops_and_an_aoti_package(tmp_path):
 
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     includes = [f"-I{TORCH / 'include' / part}" for part in ("", "torch/csrc/api/include")]
-    libraries = [f"-L{TORCH / 'lib'}", f"-Wl,-rpath,{TORCH / 'lib'}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10"]
+    libraries = [
+        f"-L{TORCH / 'lib'}",
+        f"-Wl,-rpath,{TORCH / 'lib'}",
+        "-Wl,--no-as-needed",
+        "-ltorch",
+        "-ltorch_cpu",
+        "-lc10",
+    ]
     if ctypes.util.find_library("dl"):
         libraries.append("-ldl")
     source, program = Path(__file__).parent / "without_python" / "main.cpp", tmp_path / "main"
