@@ -40,7 +40,8 @@ def main():
     n = 1 << 14
     x = 10 ** (7 * torch.rand(n, generator=generator) - 3)
     orders = {
-        "one order": torch.tensor(19.5),
+        "v = 19.5": torch.tensor(19.5),
+        "v = 1.5": torch.tensor(1.5),
         "v U[0,512]": 512 * torch.rand(n, generator=generator),
         "v U[0,3]": 3 * torch.rand(n, generator=generator),
     }

@@ -231,6 +231,24 @@ def test_a_number_goes_to_a_kernel_by_value(kernels, dtype):
         assert all(torch.equal(a, b) for a, b in zip(by_value, by_pointer, strict=True))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sorted_elements_keep_their_values(kernels, dtype):
+    """A value hangs neither on the elements beside it nor on how many there are: 17884 are more than a grid at once."""
+    generator = torch.Generator().manual_seed(1)
+    v, x = (10 ** (6 * torch.rand(17884, generator=generator, dtype=torch.float64) - 2) for _ in range(2))
+
+    def results(op, v, x):
+        host = Host(RANDOM)
+        outputs = [host.output(x.shape, dtype) for _ in range(2)]
+        elementwise(kernels, op, host.place(v.to(dtype)), host.place(x.to(dtype)), outputs)
+        return torch.stack(outputs)
+
+    for op, more in (("log_iv_with_slope", 0), ("kl_uniform_with_slope", 2), ("log_iv_with_slope", 1000)):
+        whole, half = results(op, v + more, x), results(op, (v + more)[::2].flip(0), x[::2].flip(0))
+        assert not whole.isnan().any()
+        assert torch.equal(whole[:, ::2], half.flip(1))
+
+
 def test_division_by_a_constant_is_exact(kernels):
     generator = np.random.default_rng(0)
     edges = [2**k + d for k in range(62) for d in (-1, 0, 1) if 2**k + d > 0]

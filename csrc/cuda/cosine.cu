@@ -13,13 +13,12 @@ __global__ void __launch_bounds__(block_threads, 1)
                   T* __restrict__ out0, T* __restrict__ out1, T* __restrict__ out2, T* __restrict__ out3) {
   constexpr Digits digits = is_double<T> ? Digits::in_double : Digits::in_float;
   T* const out[] = {out0, out1, out2, out3};
-  for_packs<1>(numel, int64_t(blockIdx.x) * blockDim.x + threadIdx.x, int64_t(gridDim.x) * blockDim.x,
-               [&](int64_t i, bool) {
-                 double result[F::outputs];
-                 F::template evaluate<digits>(double(m[i]), double(kappa[i]), double(w[i]), result);
+  for_packs<1>(numel, int64_t(blockIdx.x) * blockDim.x + threadIdx.x, int64_t(gridDim.x) * blockDim.x, [&](int64_t i) {
+    double result[F::outputs];
+    F::template evaluate<digits>(double(m[i]), double(kappa[i]), double(w[i]), result);
 #pragma unroll
-                 for (int o = 0; o < F::outputs; o++) out[o][i] = T(result[o]);
-               });
+    for (int o = 0; o < F::outputs; o++) out[o][i] = T(result[o]);
+  });
 }
 
 template <class F, class T>

@@ -24,25 +24,27 @@ struct alignas(16) Pack {
   }
 };
 
-// The method of F that covers the elements' region, from region r on; in a group of both sides, both.
-template <class F, int r, class T, class Prepare>
-__device__ __forceinline__ void evaluate_in(T region, Prepare prepare, T x, T* out) {
+// Evaluates the elements of a group, from region r on, each by a method that is right for it: that of its region if
+// `exact`, else the one that covers it. upto(r): which elements' regions are at most r.
+template <class F, bool exact, int r, class T, class Upto, class Prepare>
+__device__ __forceinline__ void evaluate_in(Upto upto, Prepare prepare, T x, T* out) {
+  constexpr int method = exact ? r : F::covering[r];
   if constexpr (r + 1 == F::regions) {
-    F::template evaluate<F::covering[r]>(prepare(), x, out);
-  } else if constexpr (F::covering[r] == F::covering[r + 1]) {
-    evaluate_in<F, r + 1>(region, prepare, x, out);
+    F::template evaluate<method>(prepare(), x, out);
+  } else if constexpr (!exact && F::covering[r] == F::covering[r + 1]) {
+    evaluate_in<F, exact, r + 1>(upto, prepare, x, out);
   } else if constexpr (Number<T>::lanes == 1) {
-    if (region <= T(r))
-      F::template evaluate<F::covering[r]>(prepare(), x, out);
+    if (upto(std::integral_constant<int, r>()))
+      F::template evaluate<method>(prepare(), x, out);
     else
-      evaluate_in<F, r + 1>(region, prepare, x, out);
+      evaluate_in<F, exact, r + 1>(upto, prepare, x, out);
   } else {
-    const auto here = region <= T(r);
+    const auto here = upto(std::integral_constant<int, r>());
     for (int o = 0; o < F::outputs; o++) out[o] = T(0);
-    if (any(here)) F::template evaluate<F::covering[r]>(prepare(), x, out);
+    if (any(here)) F::template evaluate<method>(prepare(), x, out);
     if (all(here)) return;
     T others[F::outputs];
-    evaluate_in<F, r + 1>(region, prepare, x, others);
+    evaluate_in<F, exact, r + 1>(upto, prepare, x, others);
     for (int o = 0; o < F::outputs; o++) out[o] = select(here, out[o], others[o]);
   }
 }
@@ -59,33 +61,62 @@ __device__ __forceinline__ T& element(Group<T, N>& a, int i) {
   return a.at[i];
 }
 
-// v_fixed: v points to one number, or is null and v_number is it; packed: the inputs are read 16 bytes at a time, v only
-// if it is not fixed.
+// The inputs of a launch. v_fixed: v points to one number, or is null and v_number is it; packed: the inputs are read 16
+// bytes at a time, v only if it is not fixed.
+template <class T>
+struct Inputs {
+  bool v_fixed, packed;
+  T v_number;
+  const T *v, *x;
+
+  __device__ __forceinline__ T fixed() const { return v_fixed ? (v ? *v : v_number) : T(1); }
+
+  // The numbers from element `first` on; behind the last element stands the element `instead`.
+  __device__ __forceinline__ void read(const Layout& layout, int64_t first, int64_t instead, T fixed, Pack<T>& orders,
+                                       Pack<T>& arguments) const {
+    constexpr int size = Pack<T>::size;
+#pragma unroll
+    for (int k = 0; k < size; k++) orders.at[k] = fixed;
+    if (packed && first + size <= layout.numel) {
+      arguments = *reinterpret_cast<const Pack<T>*>(x + first);
+      if (!v_fixed) orders = *reinterpret_cast<const Pack<T>*>(v + first);
+    } else {
+#pragma unroll
+      for (int k = 0; k < size; k++) {
+        const auto [v_at, x_at] = layout.at(first + k < layout.numel ? first + k : instead);
+        arguments.at[k] = x[x_at];
+        if (!v_fixed) orders.at[k] = v[v_at];
+      }
+    }
+  }
+};
+
+template <class T>
+__device__ __forceinline__ void write(int64_t numel, int64_t first, const Pack<T>& results, T* __restrict__ out) {
+  constexpr int size = Pack<T>::size;
+  if (first + size <= numel) {
+    *reinterpret_cast<Pack<T>*>(out + first) = results;
+  } else {
+#pragma unroll
+    for (int k = 0; k < size; k++)
+      if (first + k < numel) out[first + k] = results.at[k];
+  }
+}
+
+// Each thread evaluates the elements that it reads and writes.
 template <class F, class T>
 __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     elementwise_kernel(const __grid_constant__ Layout layout, bool v_fixed, bool packed, T v_number,
                        const T* __restrict__ v, const T* __restrict__ x, T* __restrict__ out0, T* __restrict__ out1) {
   constexpr int size = Pack<T>::size;
-  T* const out[] = {out0, out1};
-  const T fixed = v_fixed ? (v ? *v : v_number) : T(1);
+  const Inputs<T> inputs{v_fixed, packed, v_number, v, x};
+  const T fixed = inputs.fixed();
   using G = Together<F, T>;
   const auto fixed_order = F::prepare(G(fixed));
   for_packs<size>(layout.numel, int64_t(blockIdx.x) * blockDim.x + threadIdx.x, int64_t(gridDim.x) * blockDim.x,
-                  [&](int64_t first, bool full) {
+                  [&](int64_t first) {
                     Pack<T> orders, arguments, results[F::outputs];
-#pragma unroll
-                    for (int k = 0; k < size; k++) orders.at[k] = fixed;
-                    if (full && packed) {
-                      arguments = *reinterpret_cast<const Pack<T>*>(x + first);
-                      if (!v_fixed) orders = *reinterpret_cast<const Pack<T>*>(v + first);
-                    } else {
-#pragma unroll
-                      for (int k = 0; k < size; k++) {
-                        const auto [v_at, x_at] = layout.at(first + k < layout.numel ? first + k : first);
-                        arguments.at[k] = x[x_at];
-                        if (!v_fixed) orders.at[k] = v[v_at];
-                      }
-                    }
+                    inputs.read(layout, first, first, fixed, orders, arguments);
 #pragma unroll(Number<G>::lanes)
                     for (int k = 0; k < size; k += Number<G>::lanes) {
                       G argument, order;
@@ -99,24 +130,132 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
                         if (!v_fixed) prepared = F::prepare(order);
                         return prepared;
                       };
+                      const G region = F::region(order, argument);
                       G result[F::outputs];
-                      evaluate_in<F, 0>(F::region(order, argument), prepare, argument, result);
+                      evaluate_in<F, false, 0>([&](int r) { return region <= G(r); }, prepare, argument, result);
 #pragma unroll
                       for (int o = 0; o < F::outputs; o++)
 #pragma unroll
                         for (int i = 0; i < Number<G>::lanes; i++) results[o].shift(element(result[o], i));
                     }
-#pragma unroll
-                    for (int o = 0; o < F::outputs; o++) {
-                      if (full) {
-                        *reinterpret_cast<Pack<T>*>(out[o] + first) = results[o];
-                      } else {
-#pragma unroll
-                        for (int k = 0; k < size; k++)
-                          if (first + k < layout.numel) out[o][first + k] = results[o].at[k];
-                      }
-                    }
+                    write(layout.numel, first, results[0], out0);
+                    if constexpr (F::outputs > 1) write(layout.numel, first, results[1], out1);
                   });
+}
+
+// The keys by which the elements of F are sorted: their regions, or, where these are many, what covers them.
+template <class F>
+struct Keys {
+  static constexpr bool exact = F::regions <= 4;
+  static constexpr int of_region(int region) {
+    int key = 0;
+    for (int r = 1; r <= region; r++) key += exact || F::covering[r] != F::covering[r - 1];
+    return key;
+  }
+  static constexpr int count = of_region(F::regions - 1) + 1;
+  static constexpr bool few = count <= 4;  // as many as sorting_kernel counts
+
+  template <int r = 1, class T>
+  __device__ __forceinline__ static uint32_t of(T region) {
+    if constexpr (exact) {
+      return uint32_t(int(region));
+    } else if constexpr (r == F::regions) {
+      return 0;
+    } else {
+      constexpr bool next = of_region(r) != of_region(r - 1);
+      return of<r + 1>(region) + (next && region >= T(r));
+    }
+  }
+};
+
+// What a block of the kernel below sorts at a time, and the bytes of shared memory that it takes: two numbers of each
+// element, with a gap after each 32, lest threads with neighbouring elements meet at a bank; and a word for each warp.
+template <class T>
+struct Sorted {
+  static constexpr uint32_t warps = block_threads / warp_threads, tile = Pack<T>::size * block_threads,
+                            row = warp_threads + 1, room = tile / warp_threads * row;
+  static constexpr size_t bytes = 2 * room * sizeof(T) + warps * sizeof(uint32_t);
+};
+
+// The sum over the lanes up to this one.
+__device__ __forceinline__ uint32_t sum_upto(uint32_t a, uint32_t lane) {
+#pragma unroll
+  for (uint32_t step = 1; step < warp_threads; step *= 2) {
+    const uint32_t before = __shfl_up_sync(0xffffffff, a, step);
+    if (lane >= step) a += before;
+  }
+  return a;
+}
+
+// A block sorts the elements that it reads by key, so that the threads of a warp go one way, and puts the results back
+// in their places. The sort counts: place = elements of lower keys + elements of this key before.
+template <class F, class T>
+__global__ void __launch_bounds__(block_threads, resident_blocks<T>)
+    sorting_kernel(const __grid_constant__ Layout layout, bool packed, const T* __restrict__ v, const T* __restrict__ x,
+                   T* __restrict__ out0, T* __restrict__ out1) {
+  using K = Keys<F>;
+  using S = Sorted<T>;
+  constexpr uint32_t size = Pack<T>::size, warps = S::warps, bits = 8, all_lanes = 0xffffffff;
+  // A byte holds a warp's count of a key; a lane, the count of a key and a warp.
+  static_assert(K::few && K::count * bits <= 32 && size * warp_threads < 1 << bits &&
+                K::count * warps <= warp_threads && warps == bits);
+  extern __shared__ __align__(16) double shared[];
+  T* const staged = reinterpret_cast<T*>(shared);
+  uint32_t* const totals = reinterpret_cast<uint32_t*>(staged + 2 * S::room);
+
+  const Inputs<T> inputs{false, packed, T(0), v, x};
+  const uint32_t thread = threadIdx.x, lane = thread % warp_threads, warp = thread / warp_threads;
+#pragma unroll 1
+  for (int64_t begin = int64_t(blockIdx.x) * S::tile; begin < layout.numel; begin += int64_t(gridDim.x) * S::tile) {
+    const int64_t first = begin + thread * size;
+    Pack<T> orders, arguments;
+    inputs.read(layout, first, begin, T(0), orders, arguments);
+
+    uint32_t shift[size], slot[size], end[K::count], own = 0;
+#pragma unroll
+    for (int k = 0; k < size; k++) {
+      shift[k] = K::of(F::region(orders.at[k], arguments.at[k])) * bits;
+      own += 1u << shift[k];
+    }
+    const uint32_t upto = sum_upto(own, lane);
+    if (lane == warp_threads - 1) totals[warp] = upto;
+    __syncthreads();
+    const uint32_t count = totals[lane % warps] >> lane / warps * bits & 0xff, sum = sum_upto(count, lane);
+#pragma unroll
+    for (int key = 0; key < K::count; key++) end[key] = __shfl_sync(all_lanes, sum, (key + 1) * warps - 1);
+    uint32_t before = upto - own;
+#pragma unroll
+    for (int k = 0; k < size; k++) {
+      const uint32_t place = __shfl_sync(all_lanes, sum - count, shift[k] + warp) + (before >> shift[k] & 0xff);
+      before += 1u << shift[k];
+      slot[k] = place + place / warp_threads;
+      staged[slot[k]] = arguments.at[k];
+      staged[S::room + slot[k]] = orders.at[k];
+    }
+    __syncthreads();
+
+    uint32_t place = thread;
+    T* here = staged + warp * S::row + lane;
+#pragma unroll 1
+    for (int k = 0; k < size; k++, place += block_threads, here += warps * S::row) {
+      const T argument = here[0], order = here[S::room];
+      T result[F::outputs];
+      evaluate_in<F, K::exact, 0>([&](auto r) { return place < end[std::integral_constant<int, K::of_region(r)>()]; },
+                                  [&] { return F::prepare(order); }, argument, result);
+#pragma unroll
+      for (int o = 0; o < F::outputs; o++) here[o * S::room] = result[o];
+    }
+    __syncthreads();
+    if (first < layout.numel) {
+      Pack<T> results;
+#pragma unroll
+      for (int o = 0; o < F::outputs; o++) {
+#pragma unroll
+        for (int k = 0; k < size; k++) results.at[k] = staged[o * S::room + slot[k]];
+        write(layout.numel, first, results, o == 0 ? out0 : out1);
+      }
+    }
+  }
 }
 
 template <class F, class T>
@@ -128,8 +267,16 @@ void launch(const Broadcast& shape, const T* v, const T* x, T* const* out, Strea
   const bool packed = layout.x_in_order() && aligned(x) && (v_fixed || (layout.v_in_order() && aligned(v)));
   const int64_t packs = (shape.numel + Pack<T>::size - 1) / Pack<T>::size;
   const T number = v_number ? *v : T(0);
-  elementwise_kernel<F><<<grid(grid_blocks(packs, multiprocessors())), block_threads, 0, stream>>>(
-      layout, v_fixed, packed, number, v_number ? nullptr : v, x, out[0], F::outputs > 1 ? out[1] : nullptr);
+  const dim3 blocks = grid(grid_blocks(packs, multiprocessors()));
+  const T* const orders = v_number ? nullptr : v;
+  T* const second = F::outputs > 1 ? out[1] : nullptr;
+  if constexpr (F::regions > 1 && Keys<F>::few)
+    if (!v_fixed) {
+      sorting_kernel<F><<<blocks, block_threads, Sorted<T>::bytes, stream>>>(layout, packed, v, x, out[0], second);
+      return check(cudaGetLastError());
+    }
+  elementwise_kernel<F>
+      <<<blocks, block_threads, 0, stream>>>(layout, v_fixed, packed, number, orders, x, out[0], second);
   check(cudaGetLastError());
 }
 

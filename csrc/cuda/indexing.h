@@ -95,10 +95,10 @@ inline int64_t grid_blocks(int64_t packs, int multiprocessors) {
   return wanted < most ? wanted : most;
 }
 
-// step(first element, whether the pack is a full one) for the packs of one thread of a grid.
+// step(first element) for the packs of one thread of a grid.
 template <int size, class Step>
 VMF_HD void for_packs(int64_t numel, int64_t thread, int64_t threads, Step step) {
-  for (int64_t first = thread * size; first < numel; first += threads * size) step(first, first + size <= numel);
+  for (int64_t first = thread * size; first < numel; first += threads * size) step(first);
 }
 
 // ---- Sampling ----

@@ -3,8 +3,8 @@
 // A function F has F::outputs; F::regions, the number of its methods, and F::region(v, x), which of them an element
 // takes, as a number in each lane; F::prepare(v), what is known of an order once; and F::evaluate<region>(order, x,
 // out), which fills out[F::outputs]. F::covering[r] is a method that is right wherever r is: where elements of
-// different regions run in turn, as in a CUDA warp, one long method costs less than a long and a short. F::together is
-// the number of elements whose registers a CUDA thread has room for at once.
+// different regions run in turn, as in a CUDA warp that is not sorted, one long method costs less than a long and a
+// short. F::together is the number of elements whose registers a CUDA thread has room for at once.
 #pragma once
 
 #include "log_iv.h"

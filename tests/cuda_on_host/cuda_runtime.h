@@ -215,6 +215,11 @@ T __shfl_sync(unsigned, T value, int source) {
   return value;
 }
 template <class T>
+T __shfl_up_sync(unsigned all, T value, int step) {
+  const int lane = cuda_on_host::current % cuda_on_host::warp;
+  return __shfl_sync(all, value, lane < step ? lane : lane - step);
+}
+template <class T>
 T __shfl_xor_sync(unsigned all, T value, int step) {
   return __shfl_sync(all, value, cuda_on_host::current ^ step);
 }
