@@ -25,8 +25,9 @@ template <class F, class T>
 void launch_cosine(int64_t numel, const T* m, const T* kappa, const T* w, T* const* out, Stream stream) {
   if (numel == 0) return;
   auto at = [&](int o) { return o < F::outputs ? out[o] : nullptr; };
-  const dim3 grid(unsigned(grid_blocks(numel, multiprocessors())));
-  cosine_kernel<F><<<grid, block_threads, 0, stream>>>(numel, m, kappa, w, at(0), at(1), at(2), at(3));
+  const int64_t most = resident<cosine_kernel<F, T>>(block_threads, 0);
+  cosine_kernel<F>
+      <<<grid(grid_blocks(numel, most)), block_threads, 0, stream>>>(numel, m, kappa, w, at(0), at(1), at(2), at(3));
   check(cudaGetLastError());
 }
 

@@ -267,16 +267,18 @@ void launch(const Broadcast& shape, const T* v, const T* x, T* const* out, Strea
   const bool packed = layout.x_in_order() && aligned(x) && (v_fixed || (layout.v_in_order() && aligned(v)));
   const int64_t packs = (shape.numel + Pack<T>::size - 1) / Pack<T>::size;
   const T number = v_number ? *v : T(0);
-  const dim3 blocks = grid(grid_blocks(packs, multiprocessors()));
   const T* const orders = v_number ? nullptr : v;
   T* const second = F::outputs > 1 ? out[1] : nullptr;
   if constexpr (F::regions > 1 && Keys<F>::few)
     if (!v_fixed) {
-      sorting_kernel<F><<<blocks, block_threads, Sorted<T>::bytes, stream>>>(layout, packed, v, x, out[0], second);
+      const int64_t most = resident<sorting_kernel<F, T>>(block_threads, Sorted<T>::bytes);
+      sorting_kernel<F><<<grid(grid_blocks(packs, most)), block_threads, Sorted<T>::bytes, stream>>>(layout, packed, v,
+                                                                                                     x, out[0], second);
       return check(cudaGetLastError());
     }
-  elementwise_kernel<F>
-      <<<blocks, block_threads, 0, stream>>>(layout, v_fixed, packed, number, orders, x, out[0], second);
+  const int64_t most = resident<elementwise_kernel<F, T>>(block_threads, 0);
+  elementwise_kernel<F><<<grid(grid_blocks(packs, most)), block_threads, 0, stream>>>(layout, v_fixed, packed, number,
+                                                                                      orders, x, out[0], second);
   check(cudaGetLastError());
 }
 

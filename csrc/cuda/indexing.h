@@ -1,6 +1,7 @@
 // The index arithmetic of the CUDA launches: plain host-and-device code, so that tests run it without a GPU.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <vector>
 
@@ -89,10 +90,9 @@ struct Layout {
 template <class T>
 inline constexpr int pack_size = 16 / sizeof(T);
 
-// Blocks for so many packs: enough to fill every multiprocessor, each thread then goes on by the size of the grid.
-inline int64_t grid_blocks(int64_t packs, int multiprocessors) {
-  const int64_t wanted = (packs + block_threads - 1) / block_threads, most = int64_t(multiprocessors) * 8;
-  return wanted < most ? wanted : most;
+// Blocks for so many packs, `most` at most: each thread then goes on by the size of the grid.
+inline int64_t grid_blocks(int64_t packs, int64_t most) {
+  return std::min((packs + block_threads - 1) / block_threads, most);
 }
 
 // step(first element) for the packs of one thread of a grid.

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <stdexcept>
 #include <string>
 
@@ -25,11 +26,22 @@ inline void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
-// The number of multiprocessors of the current device.
-inline int multiprocessors() {
-  int device, count;
+// The blocks of a kernel, of `threads` threads and `shared` bytes, that the current device holds at once; a device is
+// asked once for each kernel.
+template <auto kernel>
+int64_t resident(int threads, size_t shared) {
+  constexpr int devices = 64;
+  static std::atomic<int> known[devices];
+  int device;
   check(cudaGetDevice(&device));
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  int count = device < devices ? known[device].load(std::memory_order_relaxed) : 0;
+  if (count == 0) {
+    int processors, blocks;
+    check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared));
+    count = processors * (blocks > 0 ? blocks : 1);
+    if (device < devices) known[device].store(count, std::memory_order_relaxed);
+  }
   return count;
 }
 

@@ -126,6 +126,8 @@ ACCESS(16)
 void __tsan_read_range(void* p, size_t size) { cuda_on_host::any_access(p, size, false); }
 void __tsan_write_range(void* p, size_t size) { cuda_on_host::any_access(p, size, true); }
 unsigned char __tsan_atomic8_load(const volatile unsigned char* p, int) { return *p; }
+int __tsan_atomic32_load(const volatile int* p, int) { return *p; }
+void __tsan_atomic32_store(volatile int* p, int value, int) { *p = value; }
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_init() {}
