@@ -1,4 +1,4 @@
-"""Writes csrc/math/cosine_coefficients.h: Gauss-Legendre rules on [0, 1] and a fit beside Stirling's formula.
+"""Writes csrc/math/cosine_coefficients.h: Gauss rules on [0, 1] and a fit beside Stirling's formula.
 
 Run: python scripts/derive_cosine.py   (needs mpmath; a few seconds). Prints the fit's largest error.
 """
@@ -10,7 +10,7 @@ import mpmath as mp
 from derive_elementary import gauss_legendre
 
 TARGET = Path(__file__).resolve().parents[1] / "csrc" / "math" / "cosine_coefficients.h"
-RULES = {"": 26, "_float": 13}
+RULES = {"": (20, 20), "_float": (10, 8)}  # nodes and decay
 CROWDED = 40
 DEGREE = 18
 
@@ -20,6 +20,28 @@ def half_gamma_tail(y):
     v = 1 / y - 1
     power = v * mp.log(v + 1) if v else mp.mpf(0)
     return mp.loggamma(v + mp.mpf(1) / 2) + v + 1 - power - mp.log(2 * mp.pi) / 2
+
+
+def decaying_rule(n, decay):
+    """Nodes t and weights w, sum w f(t) = int_0^1 f, exact for e^(-decay t) times a polynomial (Golub and Welsch)."""
+
+    def orthogonal(t):
+        p, last = mp.mpf(1), mp.mpf(0)
+        for a, b in zip(diagonal, squares, strict=True):
+            p, last = (t - a) * p - b * last, p
+        return p
+
+    diagonal, squares, norms = [], [], []
+    for _ in range(n):
+        norm, mean = (mp.quad(lambda t, i=i: mp.exp(-decay * t) * orthogonal(t) ** 2 * t**i, [0, 1]) for i in range(2))
+        norms.append(norm)
+        diagonal.append(mean / norm)
+        squares.append(norm / norms[-2] if len(norms) > 1 else norm)
+    jacobi = mp.diag(diagonal)
+    for i in range(1, n):
+        jacobi[i, i - 1] = jacobi[i - 1, i] = mp.sqrt(squares[i])
+    nodes, vectors = mp.eigsy(jacobi)
+    return list(nodes), [norms[0] * vectors[0, i] ** 2 * mp.exp(decay * t) for i, t in enumerate(nodes)]
 
 
 def array(name, values):
@@ -40,15 +62,15 @@ def main():
         "// log(Gamma(v+1/2) e^v v^-v) = 1/2 log 2 pi - 1 + v log(1+1/v) + P(1/(v+1)), v >= 0",
         array("half_gamma_tail", fit[::-1]),
         "",
-        "// Gauss and Legendre's rules on [0, 1]",
+        "// Gauss's rules on [0, 1] of weight e^(-decay t), for what falls",
     ]
-    for suffix, n in RULES.items():
-        nodes, weights = gauss_legendre(n)
+    for suffix, (n, decay) in RULES.items():
+        nodes, weights = decaying_rule(n, decay)
         lines += [array(f"tail_nodes{suffix}", nodes), array(f"tail_weights{suffix}", weights)]
     nodes, weights = gauss_legendre(CROWDED)
     lines += [
         "",
-        "// The rule in 1 - (1-x)^4, whose nodes crowd at 1",
+        "// Gauss and Legendre's rule in 1 - (1-x)^4, whose nodes crowd at 1",
         array("crowded_nodes", [1 - (1 - x) ** 4 for x in nodes]),
         array("crowded_weights", [4 * (1 - x) ** 3 * w for x, w in zip(nodes, weights, strict=True)]),
     ]

@@ -2,7 +2,7 @@
 #include "cosine.h"
 
 #include "../math/cosine.h"
-#include "simd.h"
+#include "narrow.h"
 
 namespace vmf_ops {
 namespace VMF_OPS_ISA {
