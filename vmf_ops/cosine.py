@@ -5,8 +5,9 @@ r"""The law of the cosine w = μᵀz of a von Mises-Fisher draw z in R^m, with d
 (Mardia and Jupp, Directional Statistics (2000), 9.3.17): distribution function, its complement and its inverse.
 
 Shared conventions. m >= 2 is the ambient dimension, κ >= 0, κ = 0 the uniform law, κ = inf a point mass at 1. m never
-changes the dtype of the result; κ and the last argument promote as in torch.special. All broadcast. Both precisions are
-computed in double arithmetic. NaN, negative κ and m < 2 or infinite give NaN in that element. Complex or non-numeric
+changes the dtype of the result; κ and the last argument promote as in torch.special. All broadcast. float32 is
+computed in double arithmetic but for an integral that loses nothing in its own. NaN,
+negative κ and m < 2 or infinite give NaN in that element. Complex or non-numeric
 input raises TypeError, tensors on different devices or shapes that do not broadcast RuntimeError. First derivatives in
 κ and in the last argument, in every mode of torch; others, and any in m, raise NotImplementedError.
 
@@ -147,8 +148,9 @@ def vmf_cdf(m: Real, kappa: Real, w: Real) -> Tensor:
     Arguments, shapes, dtypes and errors: see the head of vmf_ops.cosine. 0 for w <= -1, 1 for w >= 1. The derivative in
     w is the density f(w), that in κ is -f(w) (1-w²) ψ(w) with the ψ of sample_vmf's gradient.
 
-    Accuracy: 1e-12 relative in whichever tail is smaller, down to e^-200, for whole m (float32: 1e-5); 1 - vmf_cdf has
-    not the digits of the upper tail, vmf_sf has.
+    Accuracy: 1e-12 relative in whichever tail is smaller, down to e^-200, for whole m to 1e4 (float32: 1e-5; measured
+    on random points against Arb: 6.4e-13 and 1.2e-6; a fractional m: 2e-12); 1 - vmf_cdf has not the digits of the
+    upper tail, vmf_sf has.
 
     >>> vmf_cdf(3, 2.0, torch.tensor([-1.0, 0.0, 0.5], dtype=torch.float64))
     tensor([0.0000, 0.1192, 0.3561], dtype=torch.float64)
