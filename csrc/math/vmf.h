@@ -124,12 +124,13 @@ struct VmfUniform {
   template <bool high, bool is_long, class T>
   VMF_HD static UniformDivergence<T> expansion(PreparedDimension<T> dimension, T kappa) {
     constexpr int q_terms = int(by_precision<T>(is_long ? 20 : 14, is_long ? 11 : 7));
-    // Near the largest number, where s + mu would overflow, KL is to rounding kappa times a function of mu/kappa.
-    constexpr double huge = is_double<T> ? 0x1p1000 : 0x1p110, down = 0x1p-8;
-    T mu = dimension.mu, scale = select(max(mu, kappa) > T(huge), T(down), T(1));
+    // Of a mu so large that s + mu may overflow, KL is to rounding mu times a function of kappa/mu; a smaller one is
+    // below the rounding of an s that large.
+    constexpr double huge = is_double<T> ? 0x1p970 : 0x1p103, down = 0x1p-8;
+    T mu = dimension.mu, scale = select(mu > T(huge), T(down), T(1));
     mu = mu * scale, kappa = kappa * scale;
     T s = detail::hypotenuse(mu, kappa), inverse_s = T(1) / s, p = mu * inverse_s;
-    T sum = s + mu, d = kappa * (kappa / sum);
+    T sum = min(s + mu, T(std::numeric_limits<Scalar<T>>::max())), d = kappa * (kappa / sum);
     T q = mu * (T(1) + p) * detail::expansion_sum<coefficients::ratio_q, 0, q_terms, 2, 0>(p, inverse_s);
     T h = s * sqrt(fma(q * inverse_s, inverse_s, T(1))), inverse_y = T(1) / (mu + h), mean_length = kappa * inverse_y;
     T kl;
