@@ -269,7 +269,9 @@ void launch(const Broadcast& shape, const T* v, const T* x, T* const* out, Strea
   const T number = v_number ? *v : T(0);
   const T* const orders = v_number ? nullptr : v;
   T* const second = F::outputs > 1 ? out[1] : nullptr;
-  if constexpr (F::regions > 1 && Keys<F>::few)
+  // In double precision the dual numbers of d log F/dm leave the sort no registers.
+  constexpr bool room = !(is_double<T> && std::is_same_v<F, LogFOrderSlopeFunction>);
+  if constexpr (F::regions > 1 && Keys<F>::few && room)
     if (!v_fixed) {
       const int64_t most = resident<sorting_kernel<F, T>>(block_threads, Sorted<T>::bytes);
       sorting_kernel<F><<<grid(grid_blocks(packs, most)), block_threads, Sorted<T>::bytes, stream>>>(layout, packed, v,
