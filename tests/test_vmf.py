@@ -488,3 +488,11 @@ def test_a_number_beside_a_tensor_of_a_device_stays_on_the_cpu():
     # In a graph it is where the rest is.
     with FakeTensorMode():
         assert promote("f", 3, torch.empty(5, device="meta"))[0].device.type == "meta"
+
+
+def test_kl_of_the_largest_concentrations():
+    """float32 to its largest number, against float64: 7 eps of each."""
+    m = torch.tensor([2.0, 3, 26, 500, 1e5])
+    kappa = torch.tensor([1e19, 1e25, 1e33, 1e35, 1e37, torch.finfo(torch.float32).max]).unsqueeze(-1)
+    single, double = vmf_ops.vmf_kl_uniform(m, kappa), vmf_ops.vmf_kl_uniform(m, kappa.double())
+    assert ((single.double() / double - 1).abs() <= 14 * torch.finfo(torch.float32).eps).all()
