@@ -6,10 +6,10 @@ r"""The law of the cosine w = μᵀz of a von Mises-Fisher draw z in R^m, with d
 
 Shared conventions. m >= 2 is the ambient dimension, κ >= 0, κ = 0 the uniform law, κ = inf a point mass at 1. m never
 changes the dtype of the result; κ and the last argument promote as in torch.special. All broadcast. float32 is
-computed in double arithmetic but for an integral that loses nothing in its own. NaN,
-negative κ and m < 2 or infinite give NaN in that element. Complex or non-numeric
-input raises TypeError, tensors on different devices or shapes that do not broadcast RuntimeError. First derivatives in
-κ and in the last argument, in every mode of torch; others, and any in m, raise NotImplementedError.
+computed in double arithmetic, but for an integral in its own. NaN, negative κ and m < 2 or infinite give NaN in that
+element. Complex or non-numeric input raises TypeError, tensors on different devices or shapes that do not broadcast
+RuntimeError. First derivatives in κ and in the last argument, in every mode of torch; others, and any in m, raise
+NotImplementedError.
 
 The kernel and its errors: csrc/math/cosine.h.
 """

@@ -1,4 +1,4 @@
-// The loops of the cosine's law for one ISA: in double registers for both precisions.
+// The loops of the cosine's law for one ISA: in double registers, but for the integral of float32.
 #include "cosine.h"
 
 #include "../math/cosine.h"

@@ -1,4 +1,4 @@
-// The kernel of the cosine's law: a thread an element, in double arithmetic for both precisions.
+// The kernel of the cosine's law: a thread an element, in double arithmetic, but for the integral of float32.
 #include "../math/cosine.h"
 #include "indexing.h"
 #include "kernels.h"

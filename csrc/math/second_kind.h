@@ -17,9 +17,11 @@
 // In the integral every derivative is a moment of a positive weight: with c = cosh(t+u) = (s cosh u + v sinh u)/x,
 //   d/dx log K = -E[c],   d2/dx2 log K = Var[c],   d/dv log K = t + E[u].
 //
-// Measured worst errors: see docs/accuracy.md. Schemes compared, for 1/2 <= x, s <= 26: this rule has 40 to 65 nodes (float32
-// 22 to 26) of one exponential each, and no branch; Temme's continued fraction needs 20 to 80 divisions there, its length
-// known only by the way; the Debye expansion shifted up in order cannot come back, since K falls downwards.
+// Measured worst errors, AVX-512, on tests/data's certified points: E 1.34 of log K and 2.18 of log(e^x K) (float32: 0.88
+// and 0.98), d/dx 3.2 and 5.4 eps (3.9, 5.4), d2/dx2 16.7 eps (7.9), d/dv 2.5e-13 relative (6.4e-6). For 1/2 <= x, s <= 26
+// this rule has 40 to 65 nodes (float32: 22 to 26) of one exponential each, and no branch. Others were weighed by their
+// operations and not timed: Temme's continued fraction, a division a step and of no fixed length, and the Debye
+// expansion shifted up in order, from which there is no stable way down, since K falls downwards.
 #pragma once
 
 #include "dual.h"
