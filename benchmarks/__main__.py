@@ -20,7 +20,7 @@ import vmf_ops
 
 from . import records, timing
 
-SECTIONS = ("special", "vmf", "sampler", "latent", "calls", "vae", "mixture", "scaling", "compile")
+SECTIONS = ("special", "second_kind", "vmf", "sampler", "latent", "calls", "vae", "mixture", "scaling", "compile")
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
