@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import make_tables  # noqa: E402
 import reference  # noqa: E402
+import test_second_kind  # noqa: E402
 
 PANELS = {
     "log": ("log_iv", "log_ive", "ive", "d log_iv/dx", "d2 log_iv/dx2", "d log_iv/dv"),
@@ -46,6 +47,25 @@ MEASURES = {
     "d2 iv_ratio/dx2": "relative",
 }
 
+SECOND_KIND = {
+    "log_kv": "E",
+    "log_kve": "E",
+    "kve": "conditioned",
+    "d log_kv/dx": "relative",
+    "d log_kve/dx": "relative",
+    "d kve/dx, conditioned": "conditioned",
+    "d2 log_kv/dx2": "relative",
+    "d log_kv/dv": "relative, abs v <= 2e4",
+}
+
+SECOND_HEAD = """
+## The second kind
+
+On certified points of the same domain ({counts}), orders zero, half-integer and whole among them; at v = 0 the
+derivative in v is 0 exactly.
+
+"""
+
 HEAD = """# Accuracy of the Bessel family
 
 Written by `scripts/heatmap.py`. Largest errors in eps of the dtype (2.2e-16 and 1.2e-7), on the points of `tests/data`
@@ -66,22 +86,38 @@ One random point of each cell of a logarithmic grid:
 """
 
 
-def report(folder):
-    """accuracy.md: a row for each function, a column for each dtype and ISA."""
-    targets = reference.available_targets()
-    measured = {isa: reference.largest_errors_on(isa) for isa in targets}
-    columns = [(dtype, isa) for dtype in reference.DTYPES for isa in targets]
+def rows(measures, measured, columns):
+    """A Markdown table: a row for each function, a column for each dtype and ISA; measured(dtype, isa, name) in eps."""
     lines = ["| function | measure | " + " | ".join(f"{dtype} {isa}" for dtype, isa in columns) + " |"]
     lines.append("|---|---|" + "---|" * len(columns))
-    for name, measure in MEASURES.items():
-        region = "1e-6 <= v <= 2e4" if name == "d log_iv/dv" else "all"
-        errors = [f"{measured[isa][dtype][name][region][0]:.2f}" for dtype, isa in columns]
+    for name, measure in measures.items():
+        errors = [f"{measured(dtype, isa, name):.2f}" for dtype, isa in columns]
         lines.append(f"| {name} | {measure} | " + " | ".join(errors) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def report(folder):
+    """accuracy.md."""
+    targets = reference.available_targets()
+    columns = [(dtype, isa) for dtype in reference.DTYPES for isa in targets]
+    measured = {isa: reference.largest_errors_on(isa) for isa in targets}
+
+    def first(dtype, isa, name):
+        return measured[isa][dtype][name]["1e-6 <= v <= 2e4" if name == "d log_iv/dv" else "all"][0]
+
+    def second(dtype, isa, name):
+        return test_second_kind.errors_on(isa)[dtype][name][0]
+
     counts = ", ".join(
         " + ".join(str(len(reference.Table.load(family, dtype).v)) for family in reference.FAMILIES) + f" in {dtype}"
         for dtype in reference.DTYPES
     )
-    (folder / "accuracy.md").write_text(HEAD.format(counts=counts) + "\n" + "\n".join(lines) + "\n" + MAPS)
+    with np.load(test_second_kind.DATA) as table:
+        second_counts = ", ".join(f"{len(table[f'{dtype}/v'])} in {dtype}" for dtype in reference.DTYPES)
+    second_columns = [(dtype, isa) for dtype, isa in columns if isa != "cuda"]
+    text = HEAD.format(counts=counts) + "\n" + rows(MEASURES, first, columns) + MAPS
+    text += SECOND_HEAD.format(counts=second_counts) + rows(SECOND_KIND, second, second_columns)
+    (folder / "accuracy.md").write_text(text)
 
 
 def cells(low, high, n, rng):
