@@ -143,6 +143,11 @@ struct Cpu {
       loop(m + begin, kappa + begin, w + begin, at, end - begin);
     });
   }
+  template <class T>
+  void divergence(const DivergenceCall<T>& call, bool) const {
+    const auto loop = loops_for<T>(isa().divergence());
+    torch::stable::parallel_for(0, call.numel, grain / 16, [&](int64_t begin, int64_t end) { loop(call, begin, end); });
+  }
   static bool takes_number(const Tensor&) { return false; }
 
   template <class T>
@@ -223,6 +228,10 @@ class Cuda {
   template <class T>
   void cosine(CosineOp op, int64_t numel, const T* m, const T* kappa, const T* w, T* const* out, int) const {
     cuda::cosine(op, numel, m, kappa, w, out, stream_);
+  }
+  template <class T>
+  void divergence(const DivergenceCall<T>& call, bool m_number) const {
+    cuda::divergence(call, stream_, m_number);
   }
   template <class T>
   void sample(const Draw<T>& draw, const int64_t* keys) const {
@@ -333,6 +342,7 @@ void register_elementwise(Library& m) {
   m.impl("ratio_slope", TORCH_BOX((&value<Device, Op::ratio_slope>)));
   m.impl("ratio_curvature", TORCH_BOX((&value<Device, Op::ratio_curvature>)));
   m.impl("ratio_order_slope", TORCH_BOX((&value<Device, Op::ratio_order_slope>)));
+  m.impl("ratio_moments", TORCH_BOX((&value_and_slope<Device, Op::ratio_moments>)));
   m.impl("kl_uniform", TORCH_BOX((&value<Device, Op::kl_uniform>)));
   m.impl("kl_uniform_with_slope", TORCH_BOX((&value_and_slope<Device, Op::kl_uniform_with_slope>)));
   m.impl("log_f", TORCH_BOX((&value<Device, Op::log_f>)));
@@ -366,6 +376,7 @@ STABLE_TORCH_LIBRARY(vmf_ops, m) {
        {"log_iv_order_slope", "ratio_slope", "ratio_curvature", "ratio_order_slope", "log_f_order_slope",
         "concentration", "concentration_of_complement", "log_kv_order_slope", "log_kv_curvature"})
     m.def((std::string(name) + "(Tensor v, Tensor x) -> Tensor").c_str());
+  m.def("ratio_moments(Tensor v, Tensor x) -> (Tensor ratio_over_x, Tensor slope)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) { register_elementwise<Cpu>(m); }
@@ -503,11 +514,50 @@ STABLE_TORCH_LIBRARY_FRAGMENT(vmf_ops, m) {
 STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) { register_cosine<Cpu>(m); }
 STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CUDA, m) { register_cosine<Cuda>(m); }
 
+// ---- The divergence between two laws ----
+//
+// p, q and distance of one shape, m of its last dimensions or (); same: see divergence.h.
+
+namespace {
+
+template <class Device>
+std::tuple<Tensor, Tensor, Tensor, Tensor> vmf_divergence(const Tensor& m_, const Tensor& p_, const Tensor& q_,
+                                                          const Tensor& distance_, double same) {
+  const bool m_number = Device::takes_number(m_);
+  const Device device(p_, q_, distance_, m_number ? p_ : m_);
+  const Tensor m = in_order(m_), p = in_order(p_), q = in_order(q_), distance = in_order(distance_);
+  for (const Tensor& t : {m, q, distance}) check_pair(t, p);
+  STD_TORCH_CHECK(
+      q.numel() == p.numel() && distance.numel() == p.numel() && p.numel() % std::max<int64_t>(m.numel(), 1) == 0,
+      "expected p, q and distance of one shape and m of its last dimensions");
+  std::array<Tensor, 4> result;
+  for (Tensor& t : result) t = empty(p, std::vector<int64_t>(p.sizes().begin(), p.sizes().end()));
+  by_dtype(p, [&]<class T>(T) {
+    DivergenceCall<T> call{
+        p.numel(), std::max<int64_t>(m.numel(), 1), data<T>(m), data<T>(p), data<T>(q), data<T>(distance), T(same), {}};
+    for (int o = 0; o < 4; o++) call.out[o] = mutable_data<T>(result[o]);
+    device.divergence(call, m_number);
+  });
+  return std::tuple_cat(result);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(vmf_ops, m) {
+  m.def(
+      "vmf_divergence(Tensor m, Tensor p, Tensor q, Tensor distance, float same) -> "
+      "(Tensor kl, Tensor p_slope, Tensor q_slope, Tensor distance_slope)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CPU, m) { m.impl("vmf_divergence", TORCH_BOX(&vmf_divergence<Cpu>)); }
+STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CUDA, m) { m.impl("vmf_divergence", TORCH_BOX(&vmf_divergence<Cuda>)); }
+
 // ---- Sampling: one call for shells of any dimensions side by side ----
 //
 // Shapes, with V slices (the dimensions that vmap hides) of R rows, K shells, M = the sum of dims: loc (V or 1, L, M)
 // and kappa (V or 1, L', K), L and L' divisors of R, whose rows repeat; key (V,); z (V, R, M); cosine (V, 2, K, R).
 // With a key () there are no slices: z is (R, M), cosine (2, K, R), and loc and kappa hold L M and L' K numbers.
+// cosine is empty where it is not wanted, as a derivative alone does.
 // numbers: first, run and gap of the rows' numbers in the random stream (draw.h), or empty for 0, 1, ...
 
 namespace {
@@ -581,7 +631,8 @@ struct Sampler {
 
 template <class Device>
 std::tuple<Tensor, Tensor> sample_vmf(const Tensor& loc, const Tensor& kappa, const std::vector<int64_t>& dims,
-                                      const Tensor& key_, int64_t rows, const std::vector<int64_t>& numbers) {
+                                      const Tensor& key_, int64_t rows, const std::vector<int64_t>& numbers,
+                                      bool with_cosine) {
   const Device device(loc, kappa, key_);
   STD_TORCH_CHECK(key_.scalar_type() == ScalarType::Long && key_.dim() <= 1, "expected the key as (slices,) int64");
   const Tensor key = in_order(key_);
@@ -591,9 +642,10 @@ std::tuple<Tensor, Tensor> sample_vmf(const Tensor& loc, const Tensor& kappa, co
   Tensor z = call.made({rows, call.size}), cosine = call.made({2, call.shells, rows});
   call.with_draw(cosine, z, [&]<class T>(Draw<T> draw) {
     if (!numbers.empty()) draw.numbers = {numbers[0], numbers[1], numbers[2]};
+    draw.keep_cosine = with_cosine;
     device.sample(draw, data<int64_t>(key));
   });
-  return {z, cosine};
+  return {z, with_cosine ? cosine : empty(z, {0})};
 }
 
 // The gradients row by row, unsummed where loc or kappa repeat; empty where not wanted.
@@ -642,8 +694,8 @@ void register_sampling(Library& m) {
 
 STABLE_TORCH_LIBRARY_FRAGMENT(vmf_ops, m) {
   m.def(
-      "sample_vmf(Tensor loc, Tensor kappa, int[] dims, Tensor key, SymInt rows, int[] numbers=[]) -> "
-      "(Tensor z, Tensor cosine)");
+      "sample_vmf(Tensor loc, Tensor kappa, int[] dims, Tensor key, SymInt rows, int[] numbers=[], "
+      "bool with_cosine=True) -> (Tensor z, Tensor cosine)");
   m.def(
       "sample_vmf_backward(Tensor z_grad, Tensor z, Tensor cosine, Tensor loc, Tensor kappa, int[] dims, "
       "bool implicit, bool loc_wanted, bool kappa_wanted) -> (Tensor loc_grad, Tensor kappa_grad)");

@@ -23,6 +23,7 @@ struct Draw {
   T* cosine;  // (slices, 2, shells, rows): 1-w, then 1+w
   T* z;       // (slices, rows, size)
   RowNumbers numbers = {};
+  bool keep_cosine = true;  // else it is room to work in, written where that is needed alone
 
   int64_t shells() const { return int64_t(dims.size()); }
   int64_t loc_start(int64_t slice) const { return loc_slices == 1 ? 0 : slice * loc_rows * size; }

@@ -19,6 +19,7 @@ enum class Op {
   ratio_slope,
   ratio_curvature,
   ratio_order_slope,
+  ratio_moments,
   // of a dimension m and kappa, or for concentration a mean length or its complement
   kl_uniform,
   kl_uniform_with_slope,

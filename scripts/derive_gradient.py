@@ -13,7 +13,7 @@ from numpy.polynomial import Polynomial, chebyshev
 from numpy.polynomial.legendre import leggauss
 
 TARGET = Path(__file__).resolve().parents[1] / "csrc" / "math" / "psi_coefficients.h"
-RULES = (4, 9, 10, 20)
+RULES = (4, 6, 9, 10, 12, 20)
 ORDERS = 4
 
 

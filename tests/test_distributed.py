@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 import vmf_ops
+from vmf_ops.distributions.divergence import kl_between
 from vmf_ops.vae import HypersphericalVAE, ProductVMFLatent
 
 DIMS = (5, 3, 2)
@@ -34,7 +35,11 @@ def elementwise(mesh):
         torch.testing.assert_close(split.grad.full_tensor(), argument.grad, rtol=1e-6, atol=0)
         torch.testing.assert_close(split_order.grad.full_tensor(), order.grad, rtol=1e-6, atol=0)
     kappa = distribute_tensor(x, mesh, [Shard(0)])
-    for f in (lambda k: vmf_ops.vmf_kl_uniform(7, k), lambda k: vmf_ops.iv_ratio(2.5, k)):
+    for f in (
+        lambda k: vmf_ops.vmf_kl_uniform(7, k),
+        lambda k: vmf_ops.iv_ratio(2.5, k),
+        lambda k: kl_between(7, k, 2 * k, 0.1 * k),
+    ):
         assert f(kappa).placements == (Shard(0),) and torch.equal(f(kappa).full_tensor(), f(x))
 
 

@@ -21,6 +21,7 @@ from vmf_ops.distributions import (
     ProductVonMisesFisher,
     VonMisesFisher,
 )
+from vmf_ops.distributions.divergence import kl_between
 from vmf_ops.vmf import vmf_kl_uniform
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -76,6 +77,49 @@ def test_kl_of_extreme_laws():
     p, q = torch.tensor(1.0, requires_grad=True), torch.tensor(1e30, requires_grad=True)
     kl_divergence(VonMisesFisher(mu, p, normalize=False), VonMisesFisher(mu, q, normalize=False)).backward()
     assert p.grad.isfinite() and q.grad.item() == pytest.approx(0.68696, rel=1e-4)  # 1 - A(1)
+
+
+def test_kl_of_large_dimensions():
+    """A(κ) is κ/m there, and KL (p-q)²/2m."""
+    for dtype, m, kappa in ((torch.float32, 1e36, 1e10), (torch.float32, 1e33, 1.0), (double, 1e300, 1e20)):
+        p, q = (
+            torch.tensor([kappa, kappa, 1.1 * kappa], dtype=dtype),
+            torch.tensor([1.1, 9.0, 0.0], dtype=dtype) * kappa,
+        )
+        kl = kl_between(torch.tensor(m, dtype=dtype), p, q, torch.zeros_like(p))
+        exact = (p.double() - q.double()).square() / (2 * m)
+        torch.testing.assert_close(kl.double(), exact, rtol=64 * torch.finfo(dtype).eps, atol=0)
+
+
+def test_kl_has_derivatives_of_every_kind():
+    """The first ones in reverse mode come from the kernel, the others from functions: they are the same."""
+    m = torch.tensor([2.0, 3.0, 41.0], dtype=double)
+    p, q, distance = (
+        torch.tensor(t, dtype=double, requires_grad=True) for t in ([0.3, 5.0, 40.0], [1.0, 4.0, 1e3], [0.1, 0.0, 2.0])
+    )
+
+    def kl(*inputs):
+        return kl_between(m, *inputs)
+
+    assert torch.autograd.gradcheck(kl, (p, q, distance), check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(kl, (p, q, distance))
+    by_reverse = torch.func.jacrev(kl, (0, 1, 2))(p, q, distance)
+    by_forward = torch.func.jacfwd(kl, (0, 1, 2))(p, q, distance)
+    for a, b in zip(by_reverse, by_forward, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-16)
+    zero = torch.zeros(3, dtype=double, requires_grad=True)  # at the uniform law A' is 1/m
+    slope = torch.autograd.grad(kl(zero, q, distance).sum(), zero)[0]
+    torch.testing.assert_close(slope, q * (0.5 * distance - 1) / m)
+
+
+def test_kl_of_one_dimension_broadcasts_as_that_of_many():
+    p, q = torch.rand(4, 3, dtype=double), torch.rand(3, dtype=double)
+    for distance in (torch.zeros((), dtype=double), torch.rand(2, 4, 3, dtype=double)):
+        each = torch.stack(
+            [kl_between(5, p[:, k], q[k], distance[..., k] if distance.dim() else distance) for k in range(3)], -1
+        )
+        assert torch.equal(kl_between(torch.full((3,), 5, dtype=double), p, q, distance), each)
+        assert torch.equal(kl_between(5, p, q, distance), each)
 
 
 @pytest.mark.parametrize("m", [2, 3, 512, 5000])

@@ -21,6 +21,7 @@ from vmf_ops.vmf import (
     log_density_at_mode,
     log_sphere_area,
     mean_length_slope,
+    moments,
     vmf_concentration,
     vmf_entropy,
     vmf_kl_uniform,
@@ -94,6 +95,22 @@ def test_mean_length(device, dtype):
     slope = derivative(lambda k: vmf_mean_length(m, k), kappa)
     assert worst(slope, TABLE["slope"], TABLE["slope"], dtype) < 16
     assert worst(mean_length_slope(m, kappa), TABLE["slope"], TABLE["slope"], dtype) < 16
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_moments(device, dtype):
+    m, kappa = inputs(device, dtype)
+    across, along = moments(m, kappa)
+    assert worst(across, TABLE["mean_length"] / KAPPA, TABLE["mean_length"] / KAPPA, dtype) < 4
+    assert torch.equal(along, mean_length_slope(m, kappa))
+    ends = torch.tensor([0.0, torch.finfo(dtype).tiny, torch.inf], dtype=dtype, device=device)
+    across, along = moments(5, ends)
+    for moment in (across, along):
+        torch.testing.assert_close(moment.cpu(), torch.tensor([0.2, 0.2, 0.0], dtype=dtype))
+    if dtype == double:
+        inner = torch.logspace(-2, 3, 11, dtype=double, device=device).requires_grad_()
+        for part in (0, 1):
+            assert torch.autograd.gradcheck(lambda k, part=part: moments(5, k)[part], inner)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -30,11 +30,15 @@ def register_elementwise():
     from torch.distributed.tensor.experimental import register_sharding
 
     def rule(outputs, *inputs):
-        shape = torch.broadcast_shapes(*(t.shape for t in inputs))
-        choices = [([Replicate()] * outputs, [Replicate()] * len(inputs))]
+        is_tensor = [hasattr(t, "shape") for t in inputs]
+        shape = torch.broadcast_shapes(*(t.shape for t, one in zip(inputs, is_tensor, strict=True) if one))
+        choices = [([Replicate()] * outputs, [Replicate() if one else None for one in is_tensor])]
         for dim in range(len(shape)):
             placements = []
-            for t in inputs:
+            for t, one in zip(inputs, is_tensor, strict=True):
+                if not one:
+                    placements.append(None)
+                    continue
                 own = dim - (len(shape) - len(t.shape))
                 placements.append(Shard(own) if own >= 0 and t.shape[own] == shape[dim] else Replicate())
             choices.append(([Shard(dim)] * outputs, placements))

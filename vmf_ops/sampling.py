@@ -31,8 +31,9 @@ _forward_ad_op = torch.ops.vmf_ops.sample_vmf_forward_ad.default
 
 
 @torch.library.register_fake("vmf_ops::sample_vmf")
-def _(loc, kappa, dims, key, rows, numbers=FROM_ZERO):
-    return loc.new_empty((*key.shape, rows, loc.size(-1))), loc.new_empty((*key.shape, 2, len(dims), rows))
+def _(loc, kappa, dims, key, rows, numbers=FROM_ZERO, with_cosine=True):
+    cosine = (*key.shape, 2, len(dims), rows) if with_cosine else (0,)
+    return loc.new_empty((*key.shape, rows, loc.size(-1))), loc.new_empty(cosine)
 
 
 @torch.library.register_fake("vmf_ops::sample_vmf_backward")
@@ -241,7 +242,7 @@ def _sample(
     elif torch.is_grad_enabled() and (loc.requires_grad or kappa.requires_grad):
         z = _SampleEagerly.apply(loc, kappa, key, dims, rows, implicit, numbers)
     else:
-        z, _ = _op(loc, kappa, dims, key, rows, numbers)
+        z, _ = _op(loc, kappa, dims, key, rows, numbers, False)  # the cosine is what derivatives need
     return z if z.dim() == 2 and len(shape) == 1 else z.view(*shape, loc.size(-1))
 
 

@@ -22,7 +22,7 @@ import math
 import torch
 from torch import Tensor
 
-from ._autograd import differentiable, op, promote
+from ._autograd import differentiable, op, promote, transformed
 from .special import _ratio, _ratio_c, _ratio_curvature, _ratio_order_slope, _ratio_slope
 
 __all__ = [
@@ -38,8 +38,8 @@ Real = Tensor | float
 
 
 def _order(m):
-    """The order of the Bessel function in C_m."""
-    return torch.where(m >= 2, 0.5 * m - 1, torch.nan)
+    """The order of the Bessel function in C_m, NaN below 0."""
+    return torch.nn.functional.threshold(0.5 * m - 1, -torch.finfo(m.dtype).tiny, math.nan)
 
 
 def _mean_length_order_slope(m, kappa):
@@ -65,6 +65,18 @@ _mean_length = differentiable(
     slope=lambda m, kappa, _: _ratio_slope(_order(m), kappa),
     order_slope=lambda m, kappa, _: _mean_length_order_slope(m, kappa),
     order="m",
+)
+_moments = op("ratio_moments", 2)
+
+
+def _spread_slope(m, kappa, _):
+    """Of A/κ, from A/κ = (1 - A² - A')/(m-1)."""
+    v = _order(m)
+    return -(2 * _ratio(v, kappa) * _ratio_slope(v, kappa) + _ratio_curvature(v, kappa)) / (2 * v + 1)
+
+
+_spread = differentiable(
+    "variance", lambda m, kappa: _moments(_order(m), kappa)[0], slope=_spread_slope, order="m", advice="detach m"
 )
 _log_f_order_slope = differentiable("vmf_log_normalizer", op("log_f_order_slope"), order="m", advice="only first ones")
 _kl_uniform_with_slope = op("kl_uniform_with_slope", 2)
@@ -245,6 +257,19 @@ def kl_uniform_slope(m: Real, kappa: Real) -> Tensor:
 def mean_length_slope(m: Real, kappa: Real) -> Tensor:
     """A_m'(κ), the variance of μᵀz; conventions as vmf_mean_length."""
     return _call("mean_length_slope", lambda m, kappa: _ratio_slope(_order(m), kappa), m, kappa)
+
+
+def moments(m: Real, kappa: Tensor) -> tuple[Tensor, Tensor]:
+    """A/κ and A', the variances of a coordinate across μ and along it, in one kernel; conventions as vmf_mean_length.
+
+    Accuracy: 10 eps relative. The derivative of A/κ is -(2AA' + A'')/(m-1).
+    """
+    m, kappa, dtype = promote("variance", m, kappa, order="m", argument="concentration", order_dtype_counts=False)
+    if transformed() or (torch.is_grad_enabled() and kappa.requires_grad):
+        across, along = _spread(m, kappa), _ratio_slope(_order(m), kappa)
+    else:
+        across, along = _moments(_order(m), kappa)
+    return (across, along) if dtype is None else (across.to(dtype), along.to(dtype))
 
 
 def mean_length_curvature(m: Real, kappa: Real) -> Tensor:

@@ -31,18 +31,19 @@ const Isa& choose() {
 const std::vector<Isa>& isas() {
 #ifdef VMF_OPS_X86
   static const std::vector<Isa> all = {
-      {"default", true, cpu_default::special, cpu_default::second_kind, cpu_default::cosine, cpu_default::sampling},
+      {"default", true, cpu_default::special, cpu_default::second_kind, cpu_default::cosine, cpu_default::divergence,
+       cpu_default::sampling},
       {"avx2",
        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
            __builtin_cpu_supports("bmi2"),
-       cpu_avx2::special, cpu_avx2::second_kind, cpu_avx2::cosine, cpu_avx2::sampling},
+       cpu_avx2::special, cpu_avx2::second_kind, cpu_avx2::cosine, cpu_avx2::divergence, cpu_avx2::sampling},
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"),
-       cpu_avx512::special, cpu_avx512::second_kind, cpu_avx512::cosine, cpu_avx512::sampling}};
+       cpu_avx512::special, cpu_avx512::second_kind, cpu_avx512::cosine, cpu_avx512::divergence, cpu_avx512::sampling}};
 #else
-  static const std::vector<Isa> all = {
-      {"default", true, cpu_default::special, cpu_default::second_kind, cpu_default::cosine, cpu_default::sampling}};
+  static const std::vector<Isa> all = {{"default", true, cpu_default::special, cpu_default::second_kind,
+                                        cpu_default::cosine, cpu_default::divergence, cpu_default::sampling}};
 #endif
   return all;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cosine.h"
+#include "divergence.h"
 #include "kernels.h"
 #include "sampling.h"
 #include "second_kind.h"
@@ -17,6 +18,7 @@ struct Isa {
   Elementwise (*special)(Op);
   Elementwise (*second_kind)(SecondKindOp);
   CosineLoops (*cosine)(CosineOp);
+  DivergenceLoops (*divergence)();
   Sampling (*sampling)();
 };
 

@@ -349,10 +349,11 @@ void sample(const Draw<T>& slice, Key key, int64_t begin, int64_t end) {
                           uint32_t(shell), block.d[i], block.c[i], slice.z + row * slice.size + offset);
           }
       }
+      offset += m;
+      if (!slice.keep_cosine) continue;
       T* cosine = slice.cosine + shell * slice.rows + rows.first;
       std::memcpy(cosine, block.d, rows.count * sizeof(T));
       std::memcpy(cosine + slice.shells() * slice.rows, block.c, rows.count * sizeof(T));
-      offset += m;
     }
   });
 }

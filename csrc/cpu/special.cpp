@@ -37,6 +37,8 @@ Elementwise special(Op op) {
       return loops<RatioCurvatureFunction>();
     case Op::ratio_order_slope:
       return loops<RatioOrderSlopeFunction>();
+    case Op::ratio_moments:
+      return loops<RatioFunction<over_x, slope>>();
     default:
       return vmf(op);
   }

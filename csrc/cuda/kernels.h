@@ -6,6 +6,7 @@
 
 #include "../broadcast.h"
 #include "../cosine_op.h"
+#include "../divergence.h"
 #include "../draw.h"
 #include "../op.h"
 #include "../second_kind_op.h"
@@ -30,6 +31,10 @@ void second_kind(SecondKindOp op, const Broadcast& shape, const T* v, const T* x
 // out[o][i] = op(m[i], kappa[i], w[i])[o] for i < numel.
 template <class T>
 void cosine(CosineOp op, int64_t numel, const T* m, const T* kappa, const T* w, T* const* out, Stream stream);
+
+// m_number: call.m is one number in the host's memory.
+template <class T>
+void divergence(DivergenceCall<T> call, Stream stream, bool m_number);
 
 // key (slices,): in the device's memory.
 template <class T>

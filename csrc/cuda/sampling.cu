@@ -20,9 +20,11 @@ template <class T>
 struct Call {
   int64_t slices, rows, shells, size;
   const T *loc, *kappa;
-  int64_t loc_slices, loc_rows, kappa_slices, kappa_rows;
+  int64_t loc_rows, loc_step, kappa_rows, kappa_step,
+      cosine_step;  // steps: of rows from slice to slice, and from d to c
   T *cosine, *z;
   RowNumbers numbers;
+  bool keep_cosine;
 
   explicit Call(const Draw<T>& d)
       : slices(d.slices),
@@ -31,13 +33,15 @@ struct Call {
         size(d.size),
         loc(d.loc),
         kappa(d.kappa),
-        loc_slices(d.loc_slices),
         loc_rows(d.loc_rows),
-        kappa_slices(d.kappa_slices),
+        loc_step(d.loc_slices == 1 ? 0 : d.loc_rows),
         kappa_rows(d.kappa_rows),
+        kappa_step(d.kappa_slices == 1 ? 0 : d.kappa_rows),
+        cosine_step(d.shells() * d.rows),
         cosine(d.cosine),
         z(d.z),
-        numbers(d.numbers) {}
+        numbers(d.numbers),
+        keep_cosine(d.keep_cosine) {}
 
   // Of a row counted through all slices.
   struct Row {
@@ -53,20 +57,20 @@ struct Call {
   }
   __device__ int64_t loc_at(Row at) const {
     const int64_t row = loc_rows == rows ? at.row : at.row % loc_rows;
-    return ((loc_slices == 1 ? 0 : at.slice * loc_rows) + row) * size;
+    return (at.slice * loc_step + row) * size;
   }
   __device__ int64_t kappa_at(Row at) const {
     const int64_t row = kappa_rows == rows ? at.row : at.row % kappa_rows;
-    return ((kappa_slices == 1 ? 0 : at.slice * kappa_rows) + row) * shells;
+    return (at.slice * kappa_step + row) * shells;
   }
-  __device__ int64_t cosine_at(Row at, int shell) const { return (at.slice * 2 * shells + shell) * rows + at.row; }
+  __device__ int64_t cosine_at(Row at, int shell) const { return at.slice * 2 * cosine_step + shell * rows + at.row; }
   __device__ T kappa_of(Row at, int shell) const {
     const T value = kappa[kappa_at(at) + shell];
     return value >= T(0) ? value : not_a_number<T>();
   }
   __device__ Cosine<T> cosine_of(Row at, int shell) const {
     const T* d = cosine + cosine_at(at, shell);
-    return {d[0], d[shells * rows]};
+    return {d[0], d[cosine_step]};
   }
 };
 
@@ -165,7 +169,7 @@ __device__ void write_rows(const T* room, int pitch, int rows, int m, T* z, int6
   if (column >= m) return;
   const int64_t z_step = together * row_size;
   z += (lane >> bits) * row_size + column, room += (lane >> bits) * pitch + column;
-#pragma unroll 1
+#pragma unroll 4
   for (int row = lane >> bits; row < rows; row += together) {
     *z = *room;
     if (wide && column + warp_threads < m) z[warp_threads] = room[warp_threads];
@@ -338,7 +342,7 @@ __device__ void draw_held(const Shells& shells, const Call<T>& call, Key key, Sh
   }
 }
 
-// The cosine of every shell, and the whole draw of a short one.
+// The cosine of every shell, and the whole draw of a short one, whose cosine is written where it is kept alone.
 template <class T>
 __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
     draw_shells(const __grid_constant__ Shells shells, const __grid_constant__ Call<T> call, const int64_t* keys) {
@@ -356,6 +360,7 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
   auto mean = [&] { return call.loc + call.loc_at(at) + offset; };
   T* z = call.z + place.row * call.size + offset;
   Cosine<T> cosine;
+  bool whole = true;
   if (m == 3) {
     const T* mu = mean();
     const Uniforms<T> u(philox(key, counter(row, row_high, uint32_t(shell), Purpose::proposal, 0u)));
@@ -371,13 +376,13 @@ __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
   } else {
     cosine = accepted<false>(T(m - 1), kappa, key, row, row_high, uint32_t(shell), inside).cosine;
     T* room = reinterpret_cast<T*>(shared) + threadIdx.x / warp_threads * short_room<T>;
-    if (tangent_lanes(m, Uniforms<T>::count) == 1)
-      draw_held<1>(shells, call, key, place, at, [&] { return cosine; }, room);
+    whole = tangent_lanes(m, Uniforms<T>::count) == 1;
+    if (whole) draw_held<1>(shells, call, key, place, at, [&] { return cosine; }, room);
   }
-  if (!inside) return;
+  if (!inside || (whole && !call.keep_cosine)) return;
   T* out = call.cosine + call.cosine_at(at, shell);
   out[0] = cosine.d;
-  out[call.shells * call.rows] = cosine.c;
+  out[call.cosine_step] = cosine.c;
 }
 
 template <class T>

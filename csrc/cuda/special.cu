@@ -40,6 +40,8 @@ void elementwise(Op op, const Broadcast& shape, const T* v, const T* x, T* const
       return launch<RatioCurvatureFunction>(shape, v, x, out, stream, v_number);
     case Op::ratio_order_slope:
       return launch<RatioOrderSlopeFunction>(shape, v, x, out, stream, v_number);
+    case Op::ratio_moments:
+      return launch<RatioFunction<over_x, slope>>(shape, v, x, out, stream, v_number);
     default:
       return vmf(op, shape, v, x, out, stream, v_number);
   }

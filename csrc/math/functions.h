@@ -51,7 +51,7 @@ struct OrderSlopeFunction : LogIvOrderSlope {
   }
 };
 
-enum class RatioPart { value, complement, slope, complement_slope };
+enum class RatioPart { value, complement, slope, complement_slope, over_x };
 
 // The parts of the ratio that a function gives, in order.
 template <RatioPart... parts>
@@ -69,8 +69,16 @@ struct RatioFunction : BesselRatio {
     ((out[o++] = parts == RatioPart::value        ? ratio.value
                  : parts == RatioPart::complement ? ratio.complement
                  : parts == RatioPart::slope      ? ratio.slope
+                 : parts == RatioPart::over_x     ? over(x, ratio)
                                                   : -ratio.slope),
      ...);
+  }
+
+ private:
+  // r/x; for a small x it is r' to rounding, where r may underflow.
+  template <class T>
+  VMF_HD static T over(T x, Ratio<T> ratio) {
+    return select(x < T(std::numeric_limits<Scalar<T>>::epsilon()), ratio.slope, ratio.value / x);
   }
 };
 

@@ -17,6 +17,16 @@ inline constexpr double gauss_weights_4[4] = {
     0x1.64340f7e7b666p-3,
 };
 
+inline constexpr double gauss_nodes_6[6] = {
+    0x1.149ad8bfaff18p-5, 0x1.5aebed3546d44p-3, 0x1.85d3b4bf2628fp-2,
+    0x1.3d1625a06ceb9p-1, 0x1.a94504b2ae4afp-1, 0x1.eeb652740500ep-1,
+};
+
+inline constexpr double gauss_weights_6[6] = {
+    0x1.5edf601e2dbf5p-4, 0x1.716b7b5794c1ep-3, 0x1.df24d499545e8p-3,
+    0x1.df24d499545e8p-3, 0x1.716b7b5794c1ep-3, 0x1.5edf601e2dbf5p-4,
+};
+
 inline constexpr double gauss_nodes_9[9] = {
     0x1.04d4d140defa0p-6, 0x1.4fceec3cbf5a0p-4, 0x1.8be85bf1004e8p-3, 0x1.59fb748dbaacdp-2, 0x1.0000000000000p-1,
     0x1.530245b922a9ap-1, 0x1.9d05e903bfec6p-1, 0x1.d60622786814cp-1, 0x1.f7d95975f9083p-1,
@@ -35,6 +45,18 @@ inline constexpr double gauss_nodes_10[10] = {
 inline constexpr double gauss_weights_10[10] = {
     0x1.1115f8b62dc1fp-5, 0x1.32138c878efdep-4, 0x1.c0b059d00bc30p-4, 0x1.13baa7a559c01p-3, 0x1.2e9de7014d6eep-3,
     0x1.2e9de7014d6eep-3, 0x1.13baa7a559c01p-3, 0x1.c0b059d00bc30p-4, 0x1.32138c878efdep-4, 0x1.1115f8b62dc1fp-5,
+};
+
+inline constexpr double gauss_nodes_12[12] = {
+    0x1.2e1c4e37a2fe0p-7, 0x1.88bc58023ba68p-5, 0x1.d73d4449dc328p-4, 0x1.a6961f47f100ep-3,
+    0x1.43ab96faba732p-2, 0x1.bfe1681c273c7p-2, 0x1.200f4bf1ec61cp-1, 0x1.5e2a3482a2c67p-1,
+    0x1.965a782e03bfcp-1, 0x1.c5185776c479bp-1, 0x1.e7743a7fdc45ap-1, 0x1.fb478ec721740p-1,
+};
+
+inline constexpr double gauss_weights_12[12] = {
+    0x1.8275d9dea6d53p-6, 0x1.b60602bce61afp-5, 0x1.47d7258f22d96p-4, 0x1.a0163e6b1ab6bp-4,
+    0x1.de3155c256aaep-4, 0x1.fe40ce6d4f022p-4, 0x1.fe40ce6d4f022p-4, 0x1.de3155c256aaep-4,
+    0x1.a0163e6b1ab6bp-4, 0x1.47d7258f22d96p-4, 0x1.b60602bce61afp-5, 0x1.8275d9dea6d53p-6,
 };
 
 inline constexpr double gauss_nodes_20[20] = {

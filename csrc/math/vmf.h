@@ -138,7 +138,9 @@ struct VmfUniform {
       constexpr int terms = int(by_precision<T>(is_long ? 14 : 10, is_long ? 6 : 4));
       T inverse_mu = T(1) / mu;
       T tail = inverse_mu * detail::kl_sum<1, terms>(p, inverse_mu) - T(0.5) * p;
-      kl = fma(mu, log1p(T(0.5) * d * inverse_mu), fma(T(0.5), log1p(d / sum), d * inverse_s * tail));
+      T u = T(0.5) * d * inverse_mu;  // a tiny one may underflow
+      T main = select(u < T(by_precision<T>(0x1p-100, 0x1p-60)), T(0.5) * d, mu * log1p(u));
+      kl = main + fma(T(0.5), log1p(d / sum), d * inverse_s * tail);
     } else {
       constexpr int terms = int(by_precision<T>(is_long ? 15 : 10, is_long ? 7 : 4));
       T tail = inverse_s * detail::expansion_sum<coefficients::log_l, 1, terms, 2, 0>(p, inverse_s);
@@ -167,6 +169,27 @@ struct VmfUniform {
             select(none & !outside, T(1), edge(result.complement, T(0)))};
   }
 };
+
+// In every lane, whatever its region: for kernels that need it beside other things.
+template <class T>
+VMF_HD UniformDivergence<T> uniform_divergence(PreparedDimension<T> dimension, T kappa) {
+  T region = VmfUniform::region(dimension.m, kappa);
+  UniformDivergence<T> result{T(0), T(0), T(0), T(0), T(0), T(0)};
+  auto choose = [&](auto here, UniformDivergence<T> other) {
+    auto one = [&](T a, T b) { return select(here, a, b); };
+    result = {one(other.kl, result.kl),
+              one(other.kl_slope, result.kl_slope),
+              one(other.log_f, result.log_f),
+              one(other.mean_length, result.mean_length),
+              one(other.log_peak, result.log_peak),
+              one(other.complement, result.complement)};
+  };
+  const Mask<T> series = region < T(2), high = region >= T(4), low = !(series | high);
+  if (any(series)) choose(series, VmfUniform::in_region<1>(dimension, kappa));
+  if (any(low)) choose(low, VmfUniform::in_region<2>(dimension, kappa));
+  if (any(high)) choose(high, VmfUniform::in_region<4>(dimension, kappa));
+  return result;
+}
 
 // The kappa with A_m(kappa) = a, 0 <= a <= 1, a_c = 1 - a, of which the smaller is to be exact: Newton's method for A/(1 - A^2), which is nearly linear in kappa
 // (Banerjee et al., JMLR 6 (2005) 1345). It starts from the root of the quadratic that A' = q A^2/kappa^2 gives with

@@ -7,6 +7,7 @@
 #include "csrc/cuda/vmf.cu"
 //
 #include "csrc/cuda/cosine.cu"
+#include "csrc/cuda/divergence.cu"
 #include "csrc/cuda/second_kind.cu"
 #endif
 
@@ -44,8 +45,10 @@ Draw<T> draw_of(const int64_t* shape, const int64_t* dims, void* const* data) {
 }
 
 template <class T>
-void run(int what, const int64_t* shape, const int64_t* dims, void* const* data, bool implicit) {
-  const auto draw = draw_of<T>(shape, dims, data);
+void run(int what, const int64_t* shape, const int64_t* dims, void* const* data, bool flag) {
+  auto draw = draw_of<T>(shape, dims, data);
+  const bool implicit = flag;
+  if (what == 0) draw.keep_cosine = flag;
   auto extra = [&](int i) { return static_cast<T*>(data[4 + i]); };
   if (what == 0)
     sample(draw, static_cast<const int64_t*>(data[4]), nullptr);
@@ -87,13 +90,14 @@ const char* guarded(F&& f) {
 
 }  // namespace vmf_ops::cuda
 
+// flag: whether the cosine is kept, of a draw; whether a derivative is the implicit one.
 extern "C" const char* sampling(bool in_double, int what, const int64_t* shape, const int64_t* dims, void* const* data,
-                                bool implicit) {
+                                bool flag) {
   return vmf_ops::cuda::guarded([&] {
     if (in_double)
-      vmf_ops::cuda::run<double>(what, shape, dims, data, implicit);
+      vmf_ops::cuda::run<double>(what, shape, dims, data, flag);
     else
-      vmf_ops::cuda::run<float>(what, shape, dims, data, implicit);
+      vmf_ops::cuda::run<float>(what, shape, dims, data, flag);
   });
 }
 
@@ -126,6 +130,26 @@ extern "C" const char* cosine(bool in_double, int op, int64_t numel, void* const
       vmf_ops::cuda::run_cosine<double>(op, numel, data);
     else
       vmf_ops::cuda::run_cosine<float>(op, numel, data);
+  });
+}
+
+namespace vmf_ops::cuda {
+template <class T>
+void run_divergence(int64_t numel, int64_t dimensions, bool m_number, double same, void* const* data) {
+  auto in = [&](int i) { return static_cast<const T*>(data[i]); };
+  auto out = [&](int i) { return static_cast<T*>(data[4 + i]); };
+  divergence<T>({numel, dimensions, in(0), in(1), in(2), in(3), T(same), {out(0), out(1), out(2), out(3)}}, nullptr,
+                m_number);
+}
+}  // namespace vmf_ops::cuda
+
+extern "C" const char* divergence(bool in_double, int64_t numel, int64_t dimensions, bool m_number, double same,
+                                  void* const* data) {
+  return vmf_ops::cuda::guarded([&] {
+    if (in_double)
+      vmf_ops::cuda::run_divergence<double>(numel, dimensions, m_number, same, data);
+    else
+      vmf_ops::cuda::run_divergence<float>(numel, dimensions, m_number, same, data);
   });
 }
 

@@ -96,6 +96,13 @@ def cosine(library, op, m, kappa, w, outputs):
     call(library.cosine, w.dtype == torch.float64, COSINE_OPS[op], ctypes.c_int64(w.numel()), data)
 
 
+def divergence(library, m, p, q, distance, same, outputs, m_number=False):
+    """vmf_divergence, into four tensors of p's shape; m repeats, or is a number, which goes by value."""
+    numel, in_double = ctypes.c_int64(p.numel()), p.dtype == torch.float64
+    data = pointers(m, p, q, distance, *outputs)
+    call(library.divergence, in_double, numel, ctypes.c_int64(m.numel()), m_number, ctypes.c_double(same), data)
+
+
 def elementwise(library, op, v, x, outputs, v_number=False):
     """An op by name, into two tensors of the broadcast shape; v_number: v is one number, which goes by value."""
     shape = torch.broadcast_shapes(v.shape, x.shape)
@@ -177,33 +184,33 @@ class Draw:
         """The shapes of a number for each component, and for each shell, of every row."""
         return (self.slices, self.rows, sum(self.dims)), (self.slices, self.rows, len(self.dims))
 
-    def launch(self, library, what, loc, kappa, cosine, z, *extra, implicit=True):
+    def launch(self, library, what, loc, kappa, cosine, z, *extra, flag=True):
         shape = integers(
             *(self.slices, self.rows, sum(self.dims), len(self.dims)),
             *(loc.shape[0], loc.shape[1], kappa.shape[0], kappa.shape[1]),
             *self.numbers,
         )
         data = pointers(loc, kappa, cosine, z, *extra)
-        call(library.sampling, self.dtype == torch.float64, what, shape, integers(*self.dims), data, implicit)
+        call(library.sampling, self.dtype == torch.float64, what, shape, integers(*self.dims), data, flag)
 
-    def sample(self, library, place, output):
+    def sample(self, library, place, output, keep_cosine=True):
         """z and cosine; place(tensor) and output(shape, dtype) make the tensors that the launchers are given."""
         z, cosine = output(self.z.shape, self.dtype), output(self.cosine.shape, self.dtype)
-        self.launch(library, 0, place(self.loc), place(self.kappa), cosine, z, place(self.key))
+        self.launch(library, 0, place(self.loc), place(self.kappa), cosine, z, place(self.key), flag=keep_cosine)
         return z, cosine
 
     def backward(self, library, place, output, implicit=True, wanted=(True, True)):
         """The gradients in loc and in kappa, row by row, of those that are wanted."""
         made = [output(shape, self.dtype) if one else None for shape, one in zip(self.per_row, wanted, strict=True)]
         inputs = [place(t) for t in (self.loc, self.kappa, self.cosine, self.z, self.z_grad)]
-        self.launch(library, 1, *inputs, *made, implicit=implicit)
+        self.launch(library, 1, *inputs, *made, flag=implicit)
         return made
 
     def forward_ad(self, library, place, output, implicit=True):
         """The tangent of z."""
         psi, z_tangent = output(self.per_row[1], self.dtype), output(self.z.shape, self.dtype)
         inputs = (self.loc, self.kappa, self.cosine, self.z, self.loc_tangent, self.kappa_tangent)
-        self.launch(library, 2, *map(place, inputs), psi, z_tangent, implicit=implicit)
+        self.launch(library, 2, *map(place, inputs), psi, z_tangent, flag=implicit)
         return z_tangent
 
     def check_sample(self, z, cosine):

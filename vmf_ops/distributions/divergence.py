@@ -1,50 +1,89 @@
 """The Kullback-Leibler divergence of two von Mises-Fisher laws, from their numbers."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from .._autograd import Function, beside, lead, outer_jvp, promote, transformed
+from .._compile import allow_in_graph
 from .._density import mode_radius
-from .._shells import constant
+from .._sharded import elementwise_ops
 from ..special import iv_ratio_c
-from ..vmf import kl_uniform_slope, vmf_kl_uniform, vmf_mean_length
+from ..vmf import mean_length_slope, vmf_mean_length
 
-# Gauss-Legendre on [0, 1]: nodes and weights, 12 of them and, single precision, 6; and the quotient of concentrations
-# up to which they are used.
-_LEGENDRE = []
-for _points, _widest in ((12, 3.0), (6, 4.0)):
-    _nodes, _weights = np.polynomial.legendre.leggauss(_points)
-    _LEGENDRE.append((tuple((0.5 + 0.5 * _nodes).tolist()), tuple((0.5 * _weights).tolist()), _widest))
+
+@torch.library.register_fake("vmf_ops::vmf_divergence")
+def _(m, p, q, distance, same):
+    return tuple(p.new_empty(p.shape) for _ in range(4))
+
+
+_op = torch.ops.vmf_ops.vmf_divergence.default
+elementwise_ops.append(_op)
+
+
+def _slopes(m, p, q, distance):
+    """The derivatives in p, q and distance, as functions with derivatives of their own."""
+    length, half = vmf_mean_length(m, p), 0.5 * distance
+    m = beside(m, p)
+    other = vmf_mean_length(m, q)
+    rise = torch.where(other < 0.5, other - length, iv_ratio_c(m / 2, p) - iv_ratio_c(m / 2, q))
+    return mean_length_slope(m, p) * (q * half + (p - q)), rise + length * half, 0.5 * q * length
+
+
+class _Divergence(Function):
+    @staticmethod
+    def forward(m, p, q, distance, same):
+        return _op(m, p, q, distance, same)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*inputs[:4], *output[1:])
+        ctx.save_for_forward(*inputs[:4])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        if grad is None:
+            return (None,) * 5
+        inputs, slopes = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+        if torch.is_grad_enabled():  # a derivative of this derivative needs the slopes as functions
+            slopes = _slopes(*inputs)
+        wanted = zip(ctx.needs_input_grad[1:4], slopes, strict=True)
+        return None, *(grad * slope if one else None for one, slope in wanted), None
+
+    @staticmethod
+    def jvp(ctx, _, *tangents):
+        with outer_jvp(ctx.saved_tensors) as inputs:
+            pairs = zip(tangents[:3], _slopes(*inputs), strict=True)
+            parts = [tangent * slope for tangent, slope in pairs if tangent is not None]
+            return sum(parts[1:], start=parts[0]), None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        inputs = torch.broadcast_tensors(*lead(info, in_dims[:4], args[:4]))
+        return _Divergence.apply(*inputs, args[4]), (0,) * 4
+
+
+@allow_in_graph
+def _divergence(m, p, q, distance, same):
+    inputs = m, p, q, distance
+    if transformed() or (torch.is_grad_enabled() and any(t.requires_grad for t in inputs)):
+        return _Divergence.apply(*inputs, same)[0]
+    return _op(*inputs, same)[0]
 
 
 def kl_between(m, p: Tensor, q: Tensor, distance: Tensor) -> Tensor:
     """KL of vMF(μ_p, p) to vMF(μ_q, q) for concentrations p and q, distance = ‖μ_p - μ_q‖²: never negative.
 
-    It is the integral of (q - t) A'(t) over t from p to q, + q A(p) distance/2. With KL_u, that to the uniform law, the
-    integral is KL_u(p) - KL_u(q) + q (A(q) - A(p)). This cancels where p and q are near; there it is taken by
-    Gauss-Legendre over log t, in which the poles of A', on the imaginary axis, are π/2 away whatever p and q.
+    It is the integral of (q - t) A'(t) over t from p to q, + q A(p) distance/2, in one kernel with its derivatives in
+    p, q and distance (csrc/math/divergence.h); m is a number, or one for each place in the last dimension.
 
     Accuracy: 20 eps relative, 5 eps for quotients of p and q up to 2.5; half is computed in float32. inf where one
-    of them alone is infinite or both are at different points, 0 for both at one.
+    of them alone is infinite or both are at different points, 0 for both at one. Derivatives of any order, to the
+    rounding of A(q) - A(p) but for the first ones in reverse mode, whose relative error is the divergence's.
     """
     dtype = p.dtype
-    if dtype in (torch.float16, torch.bfloat16):
-        p, q, distance = p.float(), q.float(), distance.float()
-    *rule, widest = _LEGENDRE[p.dtype != torch.float64]
-    shape = (-1,) + (1,) * len(torch.broadcast_shapes(p.shape, q.shape))
-    nodes, weights = (constant(numbers, p.dtype, p.device).view(shape) for numbers in rule)
-    near = (p < widest * q) & (q < widest * p) & (torch.maximum(p, q) < torch.inf)
-    a, b = (torch.where(near, t, torch.ones_like(t)) for t in (p, q))
-    step = torch.log1p((b - a) / a)
-    # q - t = -q expm1((u - 1) step) at t = p e^{u step}, and dt = t step du.
-    integrand = -torch.expm1((nodes - 1) * step) * kl_uniform_slope(m, a * torch.exp(nodes * step))
-    by_nodes = b * step * (weights * integrand).sum(0)
-
-    a, b = (torch.where(near, torch.zeros_like(t), t) for t in (p, q))
-    a_length, b_length = vmf_mean_length(m, a), vmf_mean_length(m, b)
-    rise = torch.where(b_length < 0.5, b_length - a_length, iv_ratio_c(m / 2, a) - iv_ratio_c(m / 2, b))
-    by_parts = vmf_kl_uniform(m, a) - vmf_kl_uniform(m, b) + b * rise
-    kl = torch.where(near, by_nodes, by_parts) + 0.5 * q * vmf_mean_length(m, p) * distance
-    kl = torch.where((q == torch.inf) & (p < torch.inf), torch.inf, kl)
-    same = torch.where(distance > 2 * mode_radius(dtype), torch.inf, 0.0)
-    return torch.where((p == torch.inf) & (q == torch.inf), same, kl).to(dtype)
+    same = 2 * mode_radius(dtype)
+    m, p, _ = promote("kl_divergence", m, p, order="m", argument="concentration", order_dtype_counts=False)
+    q, distance = torch.broadcast_tensors(p, q.to(p.dtype), distance.to(p.dtype))[1:]
+    return _divergence(m, p.expand(q.shape), q, distance, same).to(dtype)

@@ -11,15 +11,16 @@ from .._density import log_density_ratio
 from .._normalize import normalized_and_valid
 from ..cosine import vmf_cdf, vmf_icdf
 from ..sampling import draw
-from ..special import iv_ratio_c
 from ..vmf import (
     log_sphere_area,
     mean_length_slope,
+    moments,
     vmf_kl_uniform,
     vmf_mean_length,
 )
 from .constraints import normalized_or_pole, unit_vector
-from .estimation import check_points, check_weights, maximum_likelihood, moments, unbiased_concentration
+from .estimation import check_points, check_weights, maximum_likelihood, unbiased_concentration
+from .estimation import moments as moments_of_points
 from .spherical import Spherical, expanded
 
 
@@ -79,18 +80,14 @@ class VonMisesFisher(Spherical):
         return vmf_mean_length(self.event_shape[0], self.concentration).unsqueeze(-1) * self.loc
 
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Variance of each coordinate across μ and along it: A/κ and A', without a division by κ."""
-        m, along = self.event_shape[0], mean_length_slope(self.event_shape[0], self.concentration)
-        complement = iv_ratio_c(m / 2, self.concentration)
-        across = (complement * (2 - complement) - along) / (m - 1)
+        """Variance of each coordinate across μ and along it, A/κ and A'."""
+        across, along = moments(self.event_shape[0], self.concentration)
         return across.unsqueeze(-1), along.unsqueeze(-1)
 
     @property
     def variance(self) -> Tensor:
         """Variance of each coordinate: the diagonal of the covariance matrix."""
-        across, along = self._moments()
-        square = self.loc.square()
-        return across * (1 - square).clamp_min(0) + along * square
+        return torch.lerp(*self._moments(), self.loc.square().clamp_max(1))
 
     @property
     def covariance_matrix(self) -> Tensor:
@@ -180,7 +177,7 @@ class VonMisesFisher(Spherical):
         """
         z = check_points(z, normalize)
         weights = check_weights(weights, z)
-        found = moments(z, weights)
+        found = moments_of_points(z, weights)
         loc, concentration = maximum_likelihood(z.shape[-1], found)
         if bias_correction:
             concentration = unbiased_concentration(z.shape[-1], found, weights, concentration)
