@@ -223,12 +223,15 @@ def test_edges_are_the_cpus(kernels, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_number_goes_to_a_kernel_by_value(kernels, dtype):
-    host, v, x = Host(), torch.tensor(4.5, dtype=dtype), torch.linspace(0.1, 90, 1023, dtype=dtype)
+    """Elements are sorted if its arguments have several methods, as those of many orders are; else as one in memory."""
+    host, x = Host(), torch.linspace(0.1, 90, 1023, dtype=dtype)
     for op in ("log_iv_with_slope", "kl_uniform_with_slope"):
-        by_pointer, by_value = ([host.output(x.shape, dtype) for _ in range(2)] for _ in range(2))
-        elementwise(kernels, op, host.place(v), host.place(x), by_pointer)
-        elementwise(kernels, op, v, host.place(x), by_value, v_number=True)
-        assert all(torch.equal(a, b) for a, b in zip(by_value, by_pointer, strict=True))
+        for number, shape in ((4.5, x.shape), (90.5, ())):
+            v = torch.full(shape, number, dtype=dtype)
+            by_pointer, by_value = ([host.output(x.shape, dtype) for _ in range(2)] for _ in range(2))
+            elementwise(kernels, op, host.place(v), host.place(x), by_pointer)
+            elementwise(kernels, op, torch.tensor(number, dtype=dtype), host.place(x), by_value, v_number=True)
+            assert all(torch.equal(a, b) for a, b in zip(by_value, by_pointer, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -72,11 +72,21 @@ def test_denormal_and_extreme_arguments_stay_finite(dtype, device):
 
 
 def test_an_order_far_above_the_argument(device):
-    """v/x overflows float32, v log(v/x) does not."""
-    v = torch.tensor([2.0**34, 2.0**40, 13.0], device=device)
-    x = torch.tensor([2.0**-95, 2.0**-140, 2.0**-149], device=device)
-    exact = v.double() * (x.double() / 2).log() - torch.lgamma(v.double() + 1)
-    assert torch.allclose(log_iv(v, x).double(), exact, rtol=1e-6, atol=0)
+    """v/x overflows float32, v log(v/x) does not; nor does it in double precision."""
+    far = (
+        (
+            torch.float32,
+            [2.0**34, 2.0**40, 13.0, 1e30, 1e35, 1e10],
+            [2.0**-95, 2.0**-140, 2.0**-149, 1e-40, 1e-45, 1e-38],
+        ),
+        (torch.float64, [1e300, 1e200], [1e-200, 5e-324]),
+    )
+    for dtype, orders, arguments in far:
+        v, x = (torch.tensor(t, dtype=dtype, device=device) for t in (orders, arguments))
+        exact = v.double() * (x.double().log() - math.log(2)) - torch.lgamma(v.double() + 1)
+        rtol = 8 * torch.finfo(dtype).eps
+        assert torch.allclose(log_iv(v, x).double(), exact, rtol=rtol, atol=0)
+        assert torch.allclose(vmf_ops.log_kv(v, x).double(), -exact - (2 * v.double()).log(), rtol=rtol, atol=0)
 
 
 # ---- Shapes and dtypes ----

@@ -153,7 +153,14 @@ struct Keys {
     return key;
   }
   static constexpr int count = of_region(F::regions - 1) + 1;
-  static constexpr bool few = count <= 4;  // as many as sorting_kernel counts
+  static constexpr int words = (count + 3) / 4;  // of counts, a byte each
+
+  // Whether elements of this order have several methods, by their arguments.
+  template <class T>
+  static bool mixed(T v) {
+    auto covering = [&](T x) { return F::covering[int(F::region(v, x))]; };
+    return covering(T(0)) != covering(infinity<T>());
+  }
 
   template <int r = 1, class T>
   __device__ __forceinline__ static uint32_t of(T region) {
@@ -169,12 +176,12 @@ struct Keys {
 };
 
 // What a block of the kernel below sorts at a time, and the bytes of shared memory that it takes: two numbers of each
-// element, with a gap after each 32, lest threads with neighbouring elements meet at a bank; and a word for each warp.
-template <class T>
+// element, with a gap after each 32, lest threads with neighbouring elements meet at a bank; and each warp's counts.
+template <class F, class T>
 struct Sorted {
   static constexpr uint32_t warps = block_threads / warp_threads, tile = Pack<T>::size * block_threads,
                             row = warp_threads + 1, room = tile / warp_threads * row;
-  static constexpr size_t bytes = 2 * room * sizeof(T) + warps * sizeof(uint32_t);
+  static constexpr size_t bytes = 2 * room * sizeof(T) + Keys<F>::words * warps * sizeof(uint32_t);
 };
 
 // The sum over the lanes up to this one.
@@ -191,43 +198,65 @@ __device__ __forceinline__ uint32_t sum_upto(uint32_t a, uint32_t lane) {
 // in their places. The sort counts: place = elements of lower keys + elements of this key before.
 template <class F, class T>
 __global__ void __launch_bounds__(block_threads, resident_blocks<T>)
-    sorting_kernel(const __grid_constant__ Layout layout, bool packed, const T* __restrict__ v, const T* __restrict__ x,
-                   T* __restrict__ out0, T* __restrict__ out1) {
+    sorting_kernel(const __grid_constant__ Layout layout, bool v_fixed, bool packed, T v_number,
+                   const T* __restrict__ v, const T* __restrict__ x, T* __restrict__ out0, T* __restrict__ out1) {
   using K = Keys<F>;
-  using S = Sorted<T>;
+  using S = Sorted<F, T>;
   constexpr uint32_t size = Pack<T>::size, warps = S::warps, bits = 8, all_lanes = 0xffffffff;
-  // A byte holds a warp's count of a key; a lane, the count of a key and a warp.
-  static_assert(K::few && K::count * bits <= 32 && size * warp_threads < 1 << bits &&
-                K::count * warps <= warp_threads && warps == bits);
+  // A byte holds a warp's count of a key; a lane, the count of one of a word's keys and a warp.
+  static_assert(size * warp_threads < 1 << bits && 4 * warps == warp_threads && warps == bits);
   extern __shared__ __align__(16) double shared[];
   T* const staged = reinterpret_cast<T*>(shared);
   uint32_t* const totals = reinterpret_cast<uint32_t*>(staged + 2 * S::room);
 
-  const Inputs<T> inputs{false, packed, T(0), v, x};
+  const Inputs<T> inputs{v_fixed, packed, v_number, v, x};
+  const T fixed = inputs.fixed();
   const uint32_t thread = threadIdx.x, lane = thread % warp_threads, warp = thread / warp_threads;
 #pragma unroll 1
   for (int64_t begin = int64_t(blockIdx.x) * S::tile; begin < layout.numel; begin += int64_t(gridDim.x) * S::tile) {
     const int64_t first = begin + thread * size;
     Pack<T> orders, arguments;
-    inputs.read(layout, first, begin, T(0), orders, arguments);
+    inputs.read(layout, first, begin, fixed, orders, arguments);
 
-    uint32_t shift[size], slot[size], end[K::count], own = 0;
+    uint32_t shift[size], slot[size], end[4 * K::words], own[K::words] = {}, before[K::words], start[K::words];
+    bool later[size];  // whether its key is counted in the second word
 #pragma unroll
     for (int k = 0; k < size; k++) {
-      shift[k] = K::of(F::region(orders.at[k], arguments.at[k])) * bits;
-      own += 1u << shift[k];
+      const uint32_t key = K::of(F::region(orders.at[k], arguments.at[k]));
+      later[k] = K::words > 1 && key >= 4;
+      shift[k] = key % 4 * bits;
+      if (later[k])
+        own[K::words - 1] += 1u << shift[k];
+      else
+        own[0] += 1u << shift[k];
     }
-    const uint32_t upto = sum_upto(own, lane);
-    if (lane == warp_threads - 1) totals[warp] = upto;
-    __syncthreads();
-    const uint32_t count = totals[lane % warps] >> lane / warps * bits & 0xff, sum = sum_upto(count, lane);
 #pragma unroll
-    for (int key = 0; key < K::count; key++) end[key] = __shfl_sync(all_lanes, sum, (key + 1) * warps - 1);
-    uint32_t before = upto - own;
+    for (int word = 0; word < K::words; word++) {
+      const uint32_t upto = sum_upto(own[word], lane);
+      if (lane == warp_threads - 1) totals[word * warps + warp] = upto;
+      before[word] = upto - own[word];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int word = 0; word < K::words; word++) {
+      const uint32_t count = totals[word * warps + lane % warps] >> lane / warps * bits & 0xff;
+      const uint32_t sum = sum_upto(count, lane) + (word == 0 ? 0 : end[4 * word - 1]);
+#pragma unroll
+      for (int key = 0; key < 4; key++) end[4 * word + key] = __shfl_sync(all_lanes, sum, (key + 1) * warps - 1);
+      start[word] = sum - count;
+    }
 #pragma unroll
     for (int k = 0; k < size; k++) {
-      const uint32_t place = __shfl_sync(all_lanes, sum - count, shift[k] + warp) + (before >> shift[k] & 0xff);
-      before += 1u << shift[k];
+      uint32_t place = __shfl_sync(all_lanes, start[0], shift[k] + warp), own_before = before[0];
+      if constexpr (K::words > 1) {
+        const uint32_t other = __shfl_sync(all_lanes, start[1], shift[k] + warp);
+        place = later[k] ? other : place, own_before = later[k] ? before[1] : before[0];
+      }
+      place += own_before >> shift[k] & 0xff;
+      if (later[k])
+        before[K::words - 1] += 1u << shift[k];
+      else
+        before[0] += 1u << shift[k];
       slot[k] = place + place / warp_threads;
       staged[slot[k]] = arguments.at[k];
       staged[S::room + slot[k]] = orders.at[k];
@@ -271,11 +300,12 @@ void launch(const Broadcast& shape, const T* v, const T* x, T* const* out, Strea
   T* const second = F::outputs > 1 ? out[1] : nullptr;
   // In double precision the dual numbers of d log F/dm leave the sort no registers.
   constexpr bool room = !(is_double<T> && std::is_same_v<F, LogFOrderSlopeFunction>);
-  if constexpr (F::regions > 1 && Keys<F>::few && room)
-    if (!v_fixed) {
-      const int64_t most = resident<sorting_kernel<F, T>>(block_threads, Sorted<T>::bytes);
-      sorting_kernel<F><<<grid(grid_blocks(packs, most)), block_threads, Sorted<T>::bytes, stream>>>(layout, packed, v,
-                                                                                                     x, out[0], second);
+  if constexpr (F::regions > 1 && room)
+    if (!v_fixed || (v_number && Keys<F>::mixed(number))) {
+      constexpr size_t bytes = Sorted<F, T>::bytes;
+      const int64_t most = resident<sorting_kernel<F, T>>(block_threads, bytes);
+      sorting_kernel<F><<<grid(grid_blocks(packs, most)), block_threads, bytes, stream>>>(
+          layout, v_fixed, packed, number, orders, x, out[0], second);
       return check(cudaGetLastError());
     }
   const int64_t most = resident<elementwise_kernel<F, T>>(block_threads, 0);

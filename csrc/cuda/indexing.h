@@ -128,8 +128,8 @@ struct Shells {
   };
   VMF_HD Place place(uint32_t block, uint32_t thread) const {
     const uint32_t chunk = per_chunk.narrow(block), within = block - chunk * uint32_t(per_chunk.value);
-    int shell = 0;
-    while (within >= uint32_t(first_block[shell + 1])) shell++;
+    int shell = within < uint32_t(count) ? int(within) : count - 1;  // which it is where every shell has one block
+    while (within < uint32_t(first_block[shell])) shell--;
     const uint32_t bits = uint32_t(lane_bits[shell]);
     const uint32_t row = ((within - uint32_t(first_block[shell])) * block_threads + thread) >> bits;
     return {shell, int(thread & ((1u << bits) - 1)), int64_t(chunk) * block_threads + row};

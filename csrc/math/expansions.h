@@ -32,15 +32,15 @@ VMF_HD T slant(T v, T x, T s) {
   return quotient(T(0.125) * v, fma(T(0.125), s, T(0.125) * x));
 }
 
-// log((v + s)/x) = asinh(v/x) from slant. Its argument less 1 has no cancellation; where v/x may be infinite, a scale
-// takes the place of the 1.
+// log((v + s)/x) = asinh(v/x) from slant. Its argument less 1 has no cancellation; where v/x may be infinite, x alone is
+// no part of the sum v + s, and either has a logarithm.
 template <class T>
 VMF_HD T asinh_ratio(T v, T x, T slant) {
-  constexpr int shift = is_double<T> ? 512 : 64;
   auto steep = x < v * T(is_double<T> ? 0x1p-600 : 0x1p-90);
   T eighth = T(0.125) * v;
-  T u = quotient(fma(eighth, slant, eighth), x * select(steep, T(is_double<T> ? 0x1p509 : 0x1p61), T(0.125)));
-  return log1p_normal(u) + select(steep, T(shift * 0.6931471805599453), T(0));
+  T y = log1p_normal(quotient(fma(eighth, slant, eighth), T(0.125) * x));
+  if (any(steep)) y = select(steep, log(v) - log(x) + T(0.6931471805599453), y);
+  return y;
 }
 
 // sum_{k=first}^{last} s^-(k-first) row_k(p^2) for the triangular tables.
@@ -61,18 +61,20 @@ constexpr double power_of_two_over(double n) {
 }
 
 // P/Q = sum_{k>=0} t^k / (k! (v+1)_k) and D/P its logarithmic derivative in t, by Horner without a division or a
-// rounded constant: Q <- k (v + k) Q, P <- Q + t P, both scaled by a power of two.
+// rounded constant: Q <- k (v + k) Q, P <- Q + t P. In float the terms beyond the 11th are scaled by powers of two, and
+// the others, where v < 15, may be as large as they are.
 template <class T>
 struct PowerSeries {
   T numerator, derivative, first, denominator;
 };
 template <int terms, bool with_slope, class T>
 VMF_HD PowerSeries<T> power_series(T v, T t) {
+  constexpr int unscaled = is_double<T> ? terms : 11;
   T q = T(1), p = T(1), d = T(0);
   VMF_UNROLL
   for (int k = terms; k > 1; k--) {
-    const double scale = power_of_two_over(double(k) * k);
-    T tk = t * T(scale);
+    const double scale = k <= unscaled ? 1 : power_of_two_over(double(k) * k);
+    T tk = k <= unscaled ? t : t * T(scale);
     if constexpr (with_slope) d = tk * (p + d);
     q = q * fma(v, T(k * scale), T(k * k * scale));
     p = fma(tk, p, q);

@@ -79,22 +79,20 @@ VMF_HD Proposal<T> propose(T n, Envelope<T> e, Key key, Word<T> row, uint32_t ro
       {T(2) * e.b * share * inverse, T(2) * other * inverse}, side, coarse_log(test) >= fma(n, s, scaled_log1p(n, -s))};
 }
 
-// m = 3: the inverse of the distribution function of d at q, 0 < q < 1.
+// m = 3: the inverse of the distribution function of d at q, 0 < q < 1. Behind the equator, where q (1 + e^-kappa) > 1,
+// c is measured in its place, from 1-q.
 template <class T>
 VMF_HD Cosine<T> inverse_cosine(T kappa, T q) {
   q = min(q, T(1 - std::numeric_limits<Scalar<T>>::epsilon() / 2));
-  // Where kappa is below rounding, the uniform law.
-  auto uniform = kappa < T(std::numeric_limits<Scalar<T>>::epsilon() / 4);
-  T d = select(uniform, T(2) * q, quotient(-log1p_normal(q * expm1_normal(max(T(-2) * kappa, T(-80)))), kappa));
-  T c = T(2) - d;
-  auto behind = d > T(1);
-  if (any(behind)) {
-    // There kappa is no more than the logarithm of q's finest step, and the other end is the one to measure from.
-    T other = quotient(log1p_normal((T(1) - q) * expm1_normal(T(2) * min(kappa, T(40)))), kappa);
-    c = select(behind, select(uniform, T(2) * (T(1) - q), other), c);
-    d = select(behind, T(2) - c, d);
-  }
-  return {d, c};
+  // Where kappa is below rounding, the uniform law. Behind, kappa is no more than the logarithm of q's finest step.
+  const Mask<T> uniform = kappa < T(std::numeric_limits<Scalar<T>>::epsilon() / 4);
+  T least = min(kappa, T(40));
+  const Mask<T> behind = fma(q, coarse_exp(-least), q) > T(1);
+  T share = select(behind, T(1) - q, q), turn = T(2) * select(behind, least, -least);
+  T near = quotient(log1p_normal(share * expm1_normal(turn)), select(behind, kappa, -kappa));
+  near = select(uniform, T(2) * share, near);
+  T far = T(2) - near;
+  return {select(behind, far, near), select(behind, near, far)};
 }
 
 template <class T>
