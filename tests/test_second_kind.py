@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 import vmf_ops
+import vmf_ops.numpy
 from vmf_ops import iv_ratio, kve, log_iv, log_kv, log_kve
 
 double, single = torch.float64, torch.float32
