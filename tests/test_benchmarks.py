@@ -9,7 +9,7 @@ import torch
 
 import vmf_ops
 from benchmarks import __main__ as command
-from benchmarks import peers, records
+from benchmarks import cuda, peers, records
 
 
 @pytest.mark.parametrize("m", [3, 8, 33])
@@ -74,3 +74,38 @@ def test_a_file_that_is_no_run_is_refused(tmp_path, monkeypatch, capsys, content
     with pytest.raises(SystemExit):
         command.main()
     assert "no run saved by --json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("capture, fails, held", [(True, False, 20), (True, True, 1), (False, False, 1)])
+def test_a_short_call_is_timed_in_a_graph_where_one_can_be_made(monkeypatch, capsys, capture, fails, held):
+    """A call of 1 µs, by a clock that counts calls; what no graph can hold is timed as it is, with a message."""
+    clock = [0.0]
+
+    def call():
+        clock[0] += 1e-3
+
+    class Event:
+        def __init__(self, enable_timing):
+            pass
+
+        def record(self):
+            self.at = clock[0]
+
+        def synchronize(self):
+            pass
+
+        def elapsed_time(self, end):
+            return end.at - self.at
+
+    replays = []
+
+    def graphed(step, calls=1):
+        if fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return lambda: (replays.append(calls), [step() for _ in range(calls)])
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(cuda, "graphed", graphed)
+    assert cuda.milliseconds(call, repeats=2, capture=capture) == pytest.approx(1e-3)
+    assert set(replays) == ({held} if held > 1 else set())
+    assert ("not permitted" in capsys.readouterr().out) == fails
