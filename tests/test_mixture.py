@@ -141,6 +141,35 @@ def test_a_fit_of_one_component_is_the_laws_own():
     assert (shared == shared[0]).all()
 
 
+@pytest.mark.parametrize("m, k, low, high", [(3, 4, 5.0, 200.0), (64, 6, 20.0, 300.0), (768, 5, 200.0, 3000.0)])
+def test_laws_keep_their_own_concentrations(m, k, low, high):
+    """Of draws of the law the dispersion is 1, and the default fit is as likely as the truth."""
+    law = VonMisesFisher(direction(m, k, dtype=torch.float32), torch.linspace(low, high, k))
+    truth = VonMisesFisherMixture(Categorical(torch.ones(k)), law)
+    z = truth.sample((3000,))
+    # A variance of n = 3000 / k points is off by some 3/sqrt(n) of itself for the cosines of m = 3, the most skew.
+    assert ((truth.dispersion(z) - 1).abs() < 5 * 3 / (3000 / k) ** 0.5).all()
+    fit = VonMisesFisherMixture.fit(z, k, restarts=5, tol=1e-6, max_iter=300)
+    assert not fit.shared_concentration and fit.dispersion(z).median() < 1.3
+    assert fit.report.log_likelihood >= truth.log_prob(z).double().mean() - 1e-4
+    assert VonMisesFisherMixture.fit(z, 1).shared_concentration is False
+
+
+def test_clusters_that_are_no_such_laws_share_a_concentration():
+    """Clusters that fill few of their dimensions, as those of embeddings do."""
+    spread = 0.35 * torch.linspace(1, 0, 64) ** 4
+    z = normalize(torch.eye(64)[:5].repeat(200, 1) + spread * torch.randn(1000, 64), dim=-1)
+    options = {"restarts": 3, "generator": torch.Generator().manual_seed(0)}
+    fit, own = (VonMisesFisherMixture.fit(z, 5, shared_concentration=shared, **options) for shared in (None, False))
+    assert own.dispersion(z).median() > 3 and not own.shared_concentration
+    kappa = fit.component_distribution.concentration
+    assert fit.shared_concentration and (kappa == kappa[0]).all()
+    batches = VonMisesFisherMixture.fit([(part, torch.ones(len(part))) for part in z.split(300)], 5, init=own)
+    assert batches.shared_concentration
+    with pytest.raises(ValueError, match="unit vectors"):
+        fit.dispersion(2 * z)
+
+
 def test_weights_count_points_and_minibatches_are_exact():
     z = mixture(3, 6, 20.0, double).sample((200,))
     counts = torch.randint(0, 4, (200,))

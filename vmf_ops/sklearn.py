@@ -17,8 +17,8 @@ class VonMisesFisherMixture(ClusterMixin, DensityMixin, BaseEstimator):
 
     Parameters as sklearn.mixture.GaussianMixture has them: `n_components`, `tol`, `max_iter`, `n_init`, `init_params`
     ("k-means++" or "random"), `means_init` (n_components, n_features), `random_state`, `verbose` (a progress bar); and
-    `concentration_type` ("full", one per component, or "tied"), `hard`, `max_concentration` and `device` as
-    vmf_ops.distributions.VonMisesFisherMixture.fit has them.
+    `concentration_type` ("full", one per component, "tied", one for all, or "auto", which decides by the data), `hard`,
+    `max_concentration` and `device` as vmf_ops.distributions.VonMisesFisherMixture.fit has them.
 
     Attributes: `weights_`, `means_` (unit vectors), `concentrations_`, `labels_`, `converged_`, `n_iter_`,
     `lower_bound_` (mean log density of the training points), `mixture_` (the torch law).
@@ -35,7 +35,7 @@ class VonMisesFisherMixture(ClusterMixin, DensityMixin, BaseEstimator):
         self,
         n_components=1,
         *,
-        concentration_type="full",
+        concentration_type="auto",
         tol=1e-4,
         max_iter=100,
         n_init=1,
@@ -70,8 +70,9 @@ class VonMisesFisherMixture(ClusterMixin, DensityMixin, BaseEstimator):
 
     def fit(self, X, y=None):
         """Fits the mixture to the directions of the rows of X (n, m). Weights: vmf_ops.distributions has them."""
-        if self.concentration_type not in ("full", "tied"):
-            raise ValueError(f'concentration_type must be "full" or "tied", got {self.concentration_type!r}')
+        types = {"full": False, "tied": True, "auto": None}
+        if self.concentration_type not in types:
+            raise ValueError(f'concentration_type must be "full", "tied" or "auto", got {self.concentration_type!r}')
         z, known = self._directions(X, reset=True)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         mixture = laws.VonMisesFisherMixture.fit(
@@ -83,7 +84,7 @@ class VonMisesFisherMixture(ClusterMixin, DensityMixin, BaseEstimator):
             max_iter=self.max_iter,
             tol=self.tol,
             hard=self.hard,
-            shared_concentration=self.concentration_type == "tied",
+            shared_concentration=types[self.concentration_type],
             max_concentration=self.max_concentration,
             generator=torch.Generator().manual_seed(seed),
             progress=bool(self.verbose),

@@ -16,13 +16,17 @@ from .._arguments import check_last, sizes
 from .._autograd import transformed
 from .._normalize import normalized
 from .._shells import capturing
-from ..vmf import log_anchor, log_sphere_area, vmf_concentration
+from ..vmf import log_anchor, log_sphere_area, mean_length_slope, vmf_concentration, vmf_concentration_c
 from .estimation import check_points, check_weights
 from .spherical import validation
 from .von_mises_fisher import VonMisesFisher
 
 # Points from which the first means are drawn, and numbers of responsibilities made at a time.
 _SEEDS, _AT_ONCE = 2**14, {"cpu": 2**19, "cuda": 2**25}
+
+# Above the dispersion of draws of the laws, 0.9 to 1.2 where a fit has found them, and below that of embeddings of
+# sentences, 8 to 13 (benchmarks/clusters.py).
+_OVERDISPERSED = 3.0
 
 
 class FitReport(NamedTuple):
@@ -131,6 +135,16 @@ class VonMisesFisherMixture(MixtureSameFamily):
             chosen = VonMisesFisher(loc, kappa.squeeze(-1), normalize=False, validate_args=False)
             return chosen.sample(generator=generator)
 
+    @torch.no_grad()
+    def dispersion(self, z: Tensor) -> Tensor:
+        """How each component's points depart from its law, (K,): 1 where they follow it.
+
+        The variance of the cosines with its mean direction, over A_m'(κ), the law's own, with κ from the mean of the
+        cosines; each point of z (n, m) counts by its responsibility.
+        """
+        check_points(z, False)
+        return _dispersion(self, [(z, None)])[1].to(z.dtype)
+
     def aic(self, z: Tensor) -> float:
         """Akaike's criterion 2 p - 2 log L of points z (n, m), p = num_parameters; smaller is better."""
         return 2 * self.num_parameters - 2 * self.log_prob(z).double().sum().item()
@@ -152,7 +166,7 @@ class VonMisesFisherMixture(MixtureSameFamily):
         max_iter: int = 100,
         tol: float = 1e-4,
         hard: bool = False,
-        shared_concentration: bool = False,
+        shared_concentration: bool | None = None,
         max_concentration: float = 1e6,
         normalize: bool = False,
         generator: torch.Generator | None = None,
@@ -170,7 +184,10 @@ class VonMisesFisherMixture(MixtureSameFamily):
             restarts: fits from as many starts, of which the most likely is returned.
             max_iter, tol: ends when the mean log-likelihood of an iteration rises by less than tol.
             hard: give each point to its likeliest component alone (classification EM).
-            shared_concentration: one κ for all components.
+            shared_concentration: one κ for all components, as suits clustering: what separates k-means' clusters is one
+                κ too. False: each has its own, whose height then draws or repels points. None, the default: own ones,
+                and where the `dispersion` of most points' components is above 3, which says that they are not von
+                Mises-Fisher laws, a second fit with one κ; `shared_concentration` of the result says which.
             max_concentration: a bound of κ, without which a component on one point, or copies of it, is infinitely
                 likely and swallows the fit.
             normalize: divide the points by their lengths.
@@ -189,20 +206,29 @@ class VonMisesFisherMixture(MixtureSameFamily):
                 f"{restarts}, {max_iter}, {tol} and {max_concentration}"
             )
         data = _Data(z, weights, normalize, num_components)
-        rule = _Rule(hard, shared_concentration, float(max_concentration), max_iter, tol)
-        best = None
-        with _Bar(progress, restarts * max_iter) as bar:
-            for _ in range(restarts):
-                found, report = _expectation_maximisation(
-                    data, rule, _start(data, num_components, init, generator), bar
-                )
-                if best is None or report.log_likelihood > best[1].log_likelihood:
-                    best = found, report
-        (log_weights, loc, kappa), report = best
-        law = VonMisesFisher(loc.to(data.dtype), kappa.to(data.dtype), normalize=False, validate_args=False)
-        mixture = cls(Categorical(logits=log_weights.to(data.dtype), validate_args=False), law, validate_args=False)
+        rule = _Rule(hard, bool(shared_concentration), float(max_concentration), max_iter, tol)
+
+        def likeliest(rule: _Rule) -> "VonMisesFisherMixture":
+            best = None
+            with _Bar(progress, restarts * max_iter) as bar:
+                for _ in range(restarts):
+                    start = _start(data, num_components, init, generator)
+                    found, report = _expectation_maximisation(data, rule, start, bar)
+                    if best is None or report.log_likelihood > best[1].log_likelihood:
+                        best = found, report
+            (log_weights, loc, kappa), report = best
+            law = VonMisesFisher(loc, kappa, normalize=False, validate_args=False)
+            mixture = cls(Categorical(logits=log_weights, validate_args=False), law, validate_args=False)
+            mixture.report, mixture.shared_concentration = report, rule.shared
+            return mixture
+
+        mixture = likeliest(rule)
+        if shared_concentration is None and num_components > 1:
+            mass, dispersion = _dispersion(mixture.to(data.computed), data)
+            if _median(dispersion, mass) > _OVERDISPERSED:
+                mixture = likeliest(rule._replace(shared=True))
+        mixture = mixture.to(data.dtype)
         mixture._validate_args = torch.distributions.Distribution._validate_args
-        mixture.report, mixture.shared_concentration = report, shared_concentration
         return mixture
 
 
@@ -426,6 +452,33 @@ def _maximise(data: _Data, rule: _Rule, sums: _Sums, parameters):
         kappa[empty] = kappa[~empty].median()
         mass = torch.where(empty, data.mass / data.size, mass)
     return (mass / mass.sum()).log(), loc, kappa
+
+
+# ---- Whether the components are laws of their kind ----
+
+
+def _dispersion(mixture: VonMisesFisherMixture, batches) -> tuple[Tensor, Tensor]:
+    """Of each component its mass, and the variance of its points' cosines over that of its law's."""
+    law = mixture.component_distribution
+    m, loc = law.event_shape[0], law.loc.double()
+    mass, first, second = (loc.new_zeros(len(loc)) for _ in range(3))
+    for z, weights in batches:
+        share = mixture.responsibilities(z).double()
+        share = share if weights is None else share * weights.unsqueeze(-1)
+        complement = 1 - z.double() @ loc.T
+        mass += share.sum(0)
+        first += (share * complement).sum(0)
+        second += (share * complement.square()).sum(0)
+    mean = first / mass
+    model = mean_length_slope(m, vmf_concentration_c(m, mean))
+    return mass, (second / mass - mean.square()) / model
+
+
+def _median(values: Tensor, mass: Tensor) -> float:
+    """The value that half of the mass lies below; of a component of equal points, which has none, 0 in its place."""
+    values, order = values.nan_to_num(0.0, 0.0, 0.0).sort()
+    below = mass[order].cumsum(0)
+    return values[(below < 0.5 * below[-1]).sum()].item()
 
 
 class _Bar:
