@@ -27,9 +27,11 @@ int main(int, char** argv) {
   const std::vector<int64_t> dims = {3, 2};
   show(op<Tensor(const Tensor&, const Tensor&)>("vmf_ops::log_iv").call(v, x));
   using Sample = std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, at::IntArrayRef, const Tensor&, c10::SymInt,
-                                            at::IntArrayRef);
+                                            at::IntArrayRef, bool);
   const Tensor key = at::full({1}, 123, at::kLong);
-  show(std::get<0>(op<Sample>("vmf_ops::sample_vmf").call(loc.unsqueeze(0), kappa.unsqueeze(0), dims, key, 3, {})));
+  const auto [z, cosine] =
+      op<Sample>("vmf_ops::sample_vmf").call(loc.unsqueeze(0), kappa.unsqueeze(0), dims, key, 3, {}, false);
+  show(z);
   torch::inductor::AOTIModelPackageLoader model(argv[2]);
   for (const Tensor& result : model.run({v, x, loc, kappa})) show(result);
 }
