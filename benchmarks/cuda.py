@@ -45,7 +45,7 @@ def milliseconds(function, repeats=10, capture=True):
     run, held = function, 1
     if capture and once < SHORT:
         try:
-            run, held = graphed(function, HELD), HELD
+            run, held = graphed(function, HELD)[0], HELD
         except RuntimeError as error:
             print(f"(what follows times launches too: no graph was made, {str(error).splitlines()[0]})", flush=True)
     calls = max(1, round(5 / max(statistics.median(events(run, 1) for _ in range(3)), 1e-3)))
@@ -53,7 +53,7 @@ def milliseconds(function, repeats=10, capture=True):
 
 
 def graphed(step, calls=1):
-    """A replay of so many calls of a step, warmed up on a side stream as CUDA graphs ask."""
+    """The replay of so many calls, warmed up on a side stream as CUDA graphs ask, and the last result."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -63,8 +63,8 @@ def graphed(step, calls=1):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(calls):
-            step()
-    return lambda kept=step: graph.replay()  # what the step holds must outlive the graph
+            result = step()
+    return (lambda kept=step: graph.replay()), result  # what the step holds must outlive the graph
 
 
 def table(write, title, header, rows):
@@ -143,7 +143,7 @@ def latents(batch, kappa=10.0):
     contenders = [latent.LATENTS[name] for name in CAPTURED]
     for m in latent.DIMENSIONS:
         loc, concentration = (t.cuda() for t in latent.parameters(m, batch, kappa))
-        times = [milliseconds(graphed(latent.step(law, loc, concentration)), capture=False) for law in contenders]
+        times = [milliseconds(graphed(latent.step(law, loc, concentration))[0], capture=False) for law in contenders]
         yield f"batch {batch}, m = {m}", *times, times[0] / times[-1]
 
 
@@ -156,7 +156,7 @@ def training(batch):
             training_step(ours, lambda model=ours: -model.elbo(x).value.mean()),
             training_step(plain, lambda model=plain: model.loss(x)),
         )
-        step, other = (milliseconds(graphed(each), capture=False) for each in steps)
+        step, other = (milliseconds(graphed(each)[0], capture=False) for each in steps)
         yield f"{len(dims)} shells in R^{sum(dims)}", step, other, step / other
 
 

@@ -557,7 +557,7 @@ STABLE_TORCH_LIBRARY_IMPL(vmf_ops, CUDA, m) { m.impl("vmf_divergence", TORCH_BOX
 // Shapes, with V slices (the dimensions that vmap hides) of R rows, K shells, M = the sum of dims: loc (V or 1, L, M)
 // and kappa (V or 1, L', K), L and L' divisors of R, whose rows repeat; key (V,); z (V, R, M); cosine (V, 2, K, R).
 // With a key () there are no slices: z is (R, M), cosine (2, K, R), and loc and kappa hold L M and L' K numbers.
-// cosine is empty where it is not wanted, as a derivative alone does.
+// A cosine that is not wanted, by derivatives alone, comes back empty.
 // numbers: first, run and gap of the rows' numbers in the random stream (draw.h), or empty for 0, 1, ...
 
 namespace {

@@ -102,7 +102,7 @@ def test_a_short_call_is_timed_in_a_graph_where_one_can_be_made(monkeypatch, cap
     def graphed(step, calls=1):
         if fails:
             raise RuntimeError("operation not permitted when stream is capturing")
-        return lambda: (replays.append(calls), [step() for _ in range(calls)])
+        return (lambda: (replays.append(calls), [step() for _ in range(calls)])), None
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(cuda, "graphed", graphed)

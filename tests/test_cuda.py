@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import vmf_ops
+from benchmarks.cuda import graphed
 from vmf_ops.vae import HypersphericalVAE, ProductVMFLatent
 
 ops = torch.ops.vmf_ops
@@ -141,20 +142,6 @@ def test_more_than_32_bits_of_elements():
     y = vmf_ops.log_iv(1.5, x)
     expected = vmf_ops.log_iv(1.5, x[:1])
     assert y.shape == (n,) and all((part == expected).all() for part in y.split(2**28))
-
-
-def graphed(step):
-    """step() captured after warm-up on a side stream, as torch.cuda.CUDAGraph asks; its replay and its result."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = step()
-    return graph.replay, result
 
 
 def test_replays_of_a_graph_draw_afresh():

@@ -18,10 +18,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import vmf_ops
 from vmf_ops._autograd import promote
 from vmf_ops.vmf import (
+    coordinate_variances,
     log_density_at_mode,
     log_sphere_area,
     mean_length_slope,
-    moments,
     vmf_concentration,
     vmf_entropy,
     vmf_kl_uniform,
@@ -98,19 +98,19 @@ def test_mean_length(device, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_moments(device, dtype):
+def test_variances_of_a_coordinate(device, dtype):
     m, kappa = inputs(device, dtype)
-    across, along = moments(m, kappa)
+    across, along = coordinate_variances(m, kappa)
     assert worst(across, TABLE["mean_length"] / KAPPA, TABLE["mean_length"] / KAPPA, dtype) < 4
     assert torch.equal(along, mean_length_slope(m, kappa))
     ends = torch.tensor([0.0, torch.finfo(dtype).tiny, torch.inf], dtype=dtype, device=device)
-    across, along = moments(5, ends)
-    for moment in (across, along):
-        torch.testing.assert_close(moment.cpu(), torch.tensor([0.2, 0.2, 0.0], dtype=dtype))
+    across, along = coordinate_variances(5, ends)
+    for variance in (across, along):
+        torch.testing.assert_close(variance.cpu(), torch.tensor([0.2, 0.2, 0.0], dtype=dtype))
     if dtype == double:
         inner = torch.logspace(-2, 3, 11, dtype=double, device=device).requires_grad_()
         for part in (0, 1):
-            assert torch.autograd.gradcheck(lambda k, part=part: moments(5, k)[part], inner)
+            assert torch.autograd.gradcheck(lambda k, part=part: coordinate_variances(5, k)[part], inner)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -9,7 +9,7 @@ from .._density import log_density_ratio_of_product
 from .._normalize import normalized, normalized_and_valid
 from .._shells import check_dims, constant, repeat_by_shell
 from ..sampling import draw
-from ..vmf import log_sphere_area, moments, vmf_kl_uniform, vmf_mean_length
+from ..vmf import coordinate_variances, log_sphere_area, vmf_kl_uniform, vmf_mean_length
 from .constraints import ProductOfUnitVectors
 from .divergence import kl_between
 from .spherical import Spherical, check_same_dims, expanded, filled_like
@@ -91,7 +91,7 @@ class ProductVonMisesFisher(Spherical):
     @property
     def variance(self) -> Tensor:
         """Variance of each coordinate."""
-        across, along = (self._spread(each) for each in moments(self._m, self.concentration))
+        across, along = (self._spread(each) for each in coordinate_variances(self._m, self.concentration))
         return torch.lerp(across, along, self.loc.square().clamp_max(1))
 
     def rsample(self, sample_shape=(), *, gradient="implicit", generator=None) -> Tensor:

@@ -12,15 +12,14 @@ from .._normalize import normalized_and_valid
 from ..cosine import vmf_cdf, vmf_icdf
 from ..sampling import draw
 from ..vmf import (
+    coordinate_variances,
     log_sphere_area,
     mean_length_slope,
-    moments,
     vmf_kl_uniform,
     vmf_mean_length,
 )
 from .constraints import normalized_or_pole, unit_vector
-from .estimation import check_points, check_weights, maximum_likelihood, unbiased_concentration
-from .estimation import moments as moments_of_points
+from .estimation import check_points, check_weights, maximum_likelihood, moments, unbiased_concentration
 from .spherical import Spherical, expanded
 
 
@@ -81,7 +80,7 @@ class VonMisesFisher(Spherical):
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         """Variance of each coordinate across μ and along it, A/κ and A'."""
-        across, along = moments(self.event_shape[0], self.concentration)
+        across, along = coordinate_variances(self.event_shape[0], self.concentration)
         return across.unsqueeze(-1), along.unsqueeze(-1)
 
     @property
@@ -177,7 +176,7 @@ class VonMisesFisher(Spherical):
         """
         z = check_points(z, normalize)
         weights = check_weights(weights, z)
-        found = moments_of_points(z, weights)
+        found = moments(z, weights)
         loc, concentration = maximum_likelihood(z.shape[-1], found)
         if bias_correction:
             concentration = unbiased_concentration(z.shape[-1], found, weights, concentration)
