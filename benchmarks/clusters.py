@@ -103,9 +103,10 @@ def spherical_k_means(z: torch.Tensor, k: int, restarts: int, generator) -> torc
     return labels
 
 
+OWN = "vMF mixture, own concentrations"
 FITS = {
     "vMF mixture": {},
-    "vMF mixture, own concentrations": {"shared_concentration": False},
+    OWN: {"shared_concentration": False},
     "vMF mixture, one concentration": {"shared_concentration": True},
 }
 
@@ -113,12 +114,15 @@ FITS = {
 def compare(z: torch.Tensor, truth: np.ndarray, seeds: int):
     k = int(truth.max()) + 1
     scores: dict[str, list] = {}
+    dispersions = []
     for seed in range(seeds):
         found = {}
         for name, options in FITS.items():
             generator = torch.Generator().manual_seed(seed)
             fit = VonMisesFisherMixture.fit(z, k, restarts=10, generator=generator, **options)
             found[name] = fit.responsibilities(z).argmax(-1)
+            if name == OWN:
+                dispersions.append(fit.dispersion(z).nanmedian().item())
         found["spherical k-means"] = spherical_k_means(z, k, 10, torch.Generator().manual_seed(seed))
         for name, labels in found.items():
             pair = adjusted_rand_score(truth, labels), normalized_mutual_info_score(truth, labels)
@@ -131,6 +135,8 @@ def compare(z: torch.Tensor, truth: np.ndarray, seeds: int):
         columns = pairs[:, 0], pairs[:, 0] - base, pairs[:, 1]
         cells = [f"{column.mean():.3f} ± {column.std(ddof=1) / len(column) ** 0.5:.3f}" for column in columns]
         print(f"| {name} | {' | '.join(cells)} |")
+    low, high = min(dispersions), max(dispersions)
+    print(f"\nDispersion of the middle component with its own concentration: {low:.1f} to {high:.1f}")
 
 
 def best_of(function, repeats=3) -> float:

@@ -206,6 +206,8 @@ def test_copies_of_a_point_do_not_swallow_the_fit(dtype):
     kappa = fit.component_distribution.concentration
     assert kappa.max() <= 1e5 * (1 + 1e-6) and fit.log_prob(z).isfinite().all()
     assert fit.responsibilities(z).isfinite().all()
+    dispersion = fit.dispersion(z)
+    assert dispersion[kappa.argmax()].isnan() and dispersion.isfinite().sum() == 2
 
 
 @pytest.mark.parametrize("dtype, kappa", [(torch.float32, 3e5), (double, 3e5)])

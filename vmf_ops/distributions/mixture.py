@@ -140,7 +140,7 @@ class VonMisesFisherMixture(MixtureSameFamily):
         """How each component's points depart from its law, (K,): 1 where they follow it.
 
         The variance of the cosines with its mean direction, over A_m'(κ), the law's own, with κ from the mean of the
-        cosines; each point of z (n, m) counts by its responsibility.
+        cosines; each point of z (n, m) counts by its responsibility. NaN where all points of one are equal to rounding.
         """
         check_points(z, False)
         return _dispersion(self, [(z, None)])[1].to(z.dtype)
@@ -471,12 +471,13 @@ def _dispersion(mixture: VonMisesFisherMixture, batches) -> tuple[Tensor, Tensor
         second += (share * complement.square()).sum(0)
     mean = first / mass
     model = mean_length_slope(m, vmf_concentration_c(m, mean))
-    return mass, (second / mass - mean.square()) / model
+    one_point = mean <= 4 * torch.finfo(z.dtype).eps
+    return mass, torch.where(one_point, torch.nan, (second / mass - mean.square()) / model)
 
 
 def _median(values: Tensor, mass: Tensor) -> float:
-    """The value that half of the mass lies below; of a component of equal points, which has none, 0 in its place."""
-    values, order = values.nan_to_num(0.0, 0.0, 0.0).sort()
+    """The value that half of the mass lies below; 0 in the place of NaN."""
+    values, order = values.nan_to_num(0.0).sort()
     below = mass[order].cumsum(0)
     return values[(below < 0.5 * below[-1]).sum()].item()
 
